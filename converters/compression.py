@@ -1,0 +1,119 @@
+"""Open a file as a stream of its decompressed bytes (plain, gzip, zstd: told by the first bytes), hashing it on the way."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import zlib
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+import zstandard
+
+from store.errors import UserError
+
+BLOCK = 1 << 20
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+class SideHash:
+    """SHA-256 kept up to date by one side thread (hashlib lets the interpreter go), at most four blocks behind."""
+
+    def __init__(self) -> None:
+        self._sha = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sha256")
+        self._pending: list[Future[None]] = []
+
+    def update(self, block: bytes) -> None:
+        """Add the next bytes."""
+        self._pending.append(self._thread.submit(self._sha.update, block))
+        if len(self._pending) > 4:
+            self._pending.pop(0).result()
+
+    def hexdigest(self) -> str:
+        """64 hex digits of all bytes so far."""
+        for one in self._pending:
+            one.result()
+        self._pending.clear()
+        return self._sha.hexdigest()
+
+    def close(self) -> None:
+        """End the thread; the digest stays readable."""
+        self._thread.shutdown(wait=True)
+
+
+class HashedFile(io.RawIOBase):
+    """A raw file that hashes what is read from it and knows how far it is (`position`, bytes as stored)."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = open(path, "rb", buffering=0)
+        self._hash = SideHash()
+        self.position = 0
+
+    def readable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, target: memoryview) -> int:  # type: ignore[override]
+        """Fill `target` from the file and hash what was read."""
+        count = self._file.readinto(target) or 0
+        if count:
+            self._hash.update(bytes(target[:count]))
+            self.position += count
+        return count
+
+    def sha256(self) -> str:
+        """SHA-256 of the whole file; what was not read yet is read now."""
+        while self.read(BLOCK):
+            pass
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Close the file and end the hashing thread."""
+        if not self.closed:
+            self._file.close()
+            self._hash.close()
+        super().close()
+
+
+class Stream:
+    """`read(size)` of decompressed bytes; `position` and `sha256()` are of the stored file."""
+
+    def __init__(self, path: Path, label: str) -> None:
+        self.label = label
+        try:
+            with open(path, "rb") as start:
+                magic = start.read(4)
+            self.raw = HashedFile(path)
+        except OSError as error:
+            raise UserError(f"{label}: cannot be read ({error.strerror})") from None
+        self.packed = magic[:2] == GZIP or magic == ZSTD
+        if magic[:2] == GZIP:
+            self.stream: BinaryIO = gzip.GzipFile(fileobj=io.BufferedReader(self.raw, BLOCK), mode="rb")  # type: ignore[assignment]
+        elif magic == ZSTD:
+            self.stream = zstandard.ZstdDecompressor().stream_reader(self.raw, read_size=BLOCK, read_across_frames=True)
+        else:
+            self.stream = self.raw  # type: ignore[assignment]
+
+    @property
+    def position(self) -> int:
+        """Bytes of the stored file read so far."""
+        return self.raw.position
+
+    def read(self, size: int = BLOCK) -> bytes:
+        """Up to `size` bytes, b"" at the end. Raises UserError for a torn or damaged archive."""
+        try:
+            block = self.stream.read(size)
+        except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError, OSError) as error:
+            raise UserError(f"{self.label}: the compressed file is damaged or cut off ({error}); fetch it again") from None
+        return block
+
+    def sha256(self) -> str:
+        """SHA-256 of the stored file."""
+        return self.raw.sha256()
+
+    def close(self) -> None:
+        """Close everything."""
+        self.raw.close()

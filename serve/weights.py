@@ -1,0 +1,61 @@
+"""A look at a model's folder before an engine spends a minute to find the same out."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from store.errors import UserError
+from store.models import resolve
+
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+
+
+def safetensors_whole(path: Path) -> bool:
+    """True when the file is as long as its header says (8 bytes header length, little-endian; JSON header; data)."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= size - 8:
+            return False
+        try:
+            header = json.loads(file.read(length))
+        except ValueError:
+            return False
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    return size == 8 + length + max(ends, default=0)
+
+
+def check(folder: Path) -> None:
+    """Raises UserError when the folder is no complete model: configuration, tokenizer, every weights file whole."""
+    config = folder / "config.json"
+    if not config.is_file():
+        raise UserError(f"{folder}: no config.json; a folder with a Hugging Face model was expected")
+    try:
+        json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{config}: is not valid JSON ({error}); build or download the model again") from None
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise UserError(f"{folder}: no tokenizer (tokenizer.json); copy it from the base model")
+    present = sorted(path for pattern in WEIGHTS for path in folder.glob(pattern))
+    for index in folder.glob("*.index.json"):
+        named = set(json.loads(index.read_text())["weight_map"].values())
+        if missing := sorted(named - {path.name for path in present}):
+            raise UserError(f"{folder}: {missing[0]}, named in {index.name}, is missing; download the model again")
+    if not present:
+        raise UserError(f"{folder}: no weights (*.safetensors); the training or the download did not finish")
+    for path in present:
+        if path.suffix == ".safetensors" and not safetensors_whole(path):
+            raise UserError(f"{path}: is cut off or damaged; build or download the model again")
+
+
+def find(model: str) -> str:
+    """A folder or hub id → the folder to serve, checked, or the hub id for the engine to download. Raises UserError."""
+    found = resolve(model)
+    if Path(found).is_dir():
+        check(Path(found))
+        return found
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", found) and not found.startswith((".", "runs/", "models/", "recipes/")):
+        return found
+    raise UserError(f"model {model!r} is neither a folder nor a hub id (Org/Name); train it, or correct the path")

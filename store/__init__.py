@@ -1,0 +1,1 @@
+"""JSONL, ledgers, manifests, content hashes: nothing half-written, nothing lost. Imports no other folder."""

@@ -1,0 +1,1 @@
+"""One file per backend: recipe → native config → run; and what comes before and after: prepare, preview, merge, manifest."""

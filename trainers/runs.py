@@ -1,0 +1,145 @@
+"""The run folder `runs/<recipe>/<backend>/[RUN/]`: what lies in it, and whether an old one may be continued."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from store.errors import UserError
+from store.writing import atomic_json, atomic_write
+from trainers.recipe import Recipe, differences, dump, read_yaml
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder and the names in it."""
+
+    folder: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The frozen recipe: overrides applied, the rows' hash added."""
+        return self.folder / "recipe.yaml"
+
+    @property
+    def native(self) -> Path:
+        """What the trainer was given."""
+        return self.folder / "llamafactory.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """Written last: a run without it is not complete."""
+        return self.folder / "manifest.json"
+
+    @property
+    def train(self) -> Path:
+        """The trainer's output folder: checkpoints, state, plots, and the weights of a full run or the adapter."""
+        return self.folder / "train"
+
+    @property
+    def merged(self) -> Path:
+        """Base and adapter as one model (lora, dpo)."""
+        return self.folder / "merged"
+
+    def read_manifest(self) -> dict[str, Any] | None:
+        """The manifest, or None while the run is not complete."""
+        return orjson.loads(self.manifest.read_bytes()) if self.manifest.is_file() else None
+
+
+def run_for(recipe: str, backend: str, name: str | None = None, root: Path = RUNS) -> Run:
+    """The run of a recipe; ``name`` (RUN=) keeps several side by side. Raises UserError for a name that is no folder name."""
+    if name and ("/" in name or name.startswith(".") or name in ("train", "merged")):
+        raise UserError(f"RUN={name!r} is not usable as a folder's name; choose letters, digits, - and _")
+    return Run(root / recipe / backend / name if name else root / recipe / backend)
+
+
+def complete_checkpoint(folder: Path) -> bool:
+    """Whether the trainer finished writing it: `trainer_state.json` is written last, and every weight file is whole."""
+    try:
+        json.loads((folder / "trainer_state.json").read_text())
+    except (OSError, ValueError):
+        return False
+    weights = list(folder.glob("*.safetensors"))
+    return bool(weights) and all(_whole(path) for path in weights)
+
+
+def _whole(path: Path) -> bool:
+    """A safetensors file's length follows from its header (8 bytes length, JSON, data; source: the format's own README)."""
+    with open(path, "rb") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        if size <= 0 or size > 100_000_000:
+            return False
+        try:
+            header = json.loads(stream.read(size))
+        except ValueError:
+            return False
+    end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
+    return path.stat().st_size == 8 + size + end
+
+
+def step_of(folder: Path) -> int:
+    """``checkpoint-40`` → 40."""
+    return int(folder.name.rpartition("-")[2])
+
+
+def checkpoints(run: Run) -> tuple[list[Path], list[Path]]:
+    """(complete, broken) checkpoints of a run, by step."""
+    found = sorted((path for path in run.train.glob("checkpoint-*") if path.name[11:].isdigit()), key=step_of)
+    return [path for path in found if complete_checkpoint(path)], [
+        path for path in found if not complete_checkpoint(path)
+    ]
+
+
+def set_aside(path: Path, why: str) -> Path:
+    """Rename out of the way, never delete: ``train`` → ``train.<why>-1``."""
+    number = 1
+    while (target := path.with_name(f"{path.name}.{why}-{number}")).exists():
+        number += 1
+    path.rename(target)
+    return target
+
+
+def start_over(run: Run, root: Path = RUNS) -> Path | None:
+    """FRESH=1: everything of the old run but other RUN= folders moves to ``<backend>.old-<time>``; nothing is deleted."""
+    own = [path for path in (run.recipe, run.native, run.manifest, run.train, run.merged) if path.exists()]
+    own += [path for path in run.folder.glob("train.*-*")] if run.folder.is_dir() else []
+    if not own:
+        return None
+    old = run.folder.with_name(f"{run.folder.name}.old-{time.strftime('%Y%m%d-%H%M%S')}")
+    old.mkdir(parents=True)
+    for path in own:
+        path.rename(old / path.name)
+    return old
+
+
+def freeze(run: Run, recipe: Recipe, data_hash: str) -> None:
+    """Write the frozen recipe, or compare with the one there. Raises UserError with the difference when they disagree."""
+    keys = {**recipe.keys, "data_hash": data_hash}
+    if run.recipe.is_file():
+        changed = differences(read_yaml(run.recipe), keys)
+        if changed:
+            raise UserError(
+                f"{run.folder} holds a run of another recipe or other data:\n  "
+                + "\n  ".join(changed)
+                + "\nkeep it and start over with FRESH=1 (the old run is renamed), or run beside it with RUN=<name>"
+            )
+        return
+    if run.train.exists() and any(run.train.iterdir()):
+        raise UserError(
+            f"{run.train} holds files of a run that was not started by make (no {run.recipe.name} beside it); "
+            "move it away, or use FRESH=1 or RUN=<name>"
+        )
+    head = f"# frozen by make {recipe.name}" + (f"; SET: {recipe.overrides}" if recipe.overrides else "") + "\n"
+    atomic_write(run.recipe, head + dump(keys))
+
+
+def write_manifest(run: Run, content: dict[str, Any]) -> None:
+    """The evidence of a finished run."""
+    atomic_json(run.manifest, content)
