@@ -102,7 +102,7 @@ def json_peer(source: Path, out: Path, shape: str) -> None:
                 ]
                 question, meta = messages[0]["content"], {}
             body = {"messages": messages}
-            key = hashlib.sha256(json.dumps(body, sort_keys=True, **compact).encode()).hexdigest()[:16]
+            key = hashlib.sha256(json.dumps(body, **compact).encode()).hexdigest()[:16]
             if key in seen:
                 continue
             seen.add(key)

@@ -37,7 +37,7 @@ def request(args: argparse.Namespace, source: str, inputs: list[str]) -> Request
         source=source,
         inputs=inputs,
         out=args.out,
-        name=args.name,
+        name=getattr(args, "name", None),
         splits=args.splits,
         seed=args.seed,
         format=args.format,
@@ -49,10 +49,11 @@ def request(args: argparse.Namespace, source: str, inputs: list[str]) -> Request
     )
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser, with_name: bool = True) -> None:
     """The options that a conversion and a fetch share."""
     parser.add_argument("--out", type=Path, help="output folder (default: <dataset-dir>/converted/<NAME>)")
-    parser.add_argument("--name", help="name to register (default: by shape, e.g. huatuo_lite)")
+    if with_name:
+        parser.add_argument("--name", help="name to register (default: by shape, e.g. huatuo_lite)")
     parser.add_argument("--splits", default=DEFAULT, help=f"shares by a hash of the group (default {DEFAULT})")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--format", choices=FORMATS, default="messages")

@@ -233,22 +233,20 @@ def _marked_turns(row: Any, options: Options) -> Draft:
     if not isinstance(data, list):
         raise Reject("not-this-shape")
     messages: list[dict[str, str]] = []
-    for index, turn in enumerate(data):
-        # the published layout, strictly alternating, without a detour
-        if not isinstance(turn, str) or turn[:2] != ("答：" if index & 1 else "问："):
+    for turn, (mark, role) in zip(data, ALTERNATING):  # noqa: B905 - the published layout, without a detour
+        if not isinstance(turn, str) or not turn.startswith(mark):
             break
-        said = turn[2:].strip()
-        if not said:
-            break
-        messages.append({"role": ASSISTANT if index & 1 else USER, "content": said})
+        messages.append({"role": role, "content": turn[2:].strip()})
     else:
-        if messages and not len(messages) & 1 and not is_url(messages[-1]["content"]):
-            return Draft({"messages": messages}, messages[0]["content"], leftover(row, MARKED_USED) if len(row) > 1 else {})
+        if messages and len(messages) == len(data) and not len(data) & 1 and all(said["content"] for said in messages):
+            if not is_url(messages[-1]["content"]):
+                return Draft({"messages": messages}, messages[0]["content"], leftover(row, MARKED_USED) if len(row) > 1 else {})
     messages, repaired = messages_of([_marked(turn, index) for index, turn in enumerate(data)])
     return _conversation_draft(messages, repaired, leftover(row, MARKED_USED))
 
 
 MARKED_USED = frozenset(("data",))
+ALTERNATING = (("问：", USER), ("答：", ASSISTANT)) * 64
 
 
 def _marked(turn: object, index: int) -> tuple[str, Any]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,6 +16,22 @@ from converters.reading import Table
 from store.errors import UserError
 
 SPLIT_NAMES = {"train": "train", "validation": "val", "valid": "val", "val": "val", "dev": "val", "test": "test"}
+
+
+OFFLINE_HINT = "; offline, give a local copy: "
+
+
+def reachable() -> bool:
+    """Does the hub answer within five seconds? Asked first, because the library tries for half a minute."""
+    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):
+        return False
+    try:
+        urllib.request.urlopen(os.environ.get("HF_ENDPOINT", "https://huggingface.co"), timeout=5).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def splits_of(inputs: list[Input], stream: bool) -> list[Input]:
@@ -45,6 +64,8 @@ def open_split(entry: Input, stream: bool) -> Table:
 @functools.cache
 def _load(word: str, stream: bool) -> dict[str, Any]:
     """`Org/Name` or `Org/Name:config` → its splits. Raises UserError when the hub cannot be reached or knows no such set."""
+    if not reachable():
+        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is imported: the cache answers at once, or nothing does
     import datasets
 
     name, _, config = word.partition(":")
@@ -53,8 +74,8 @@ def _load(word: str, stream: bool) -> dict[str, Any]:
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UserError(
-            f"{word}: no such file, and not to be had from the hub as a dataset id ({type(error).__name__}: {reason}); "
-            "offline, give a local copy: INPUT=<file or folder>"
+            f"{word}: no such file, and the hub does not give it as a dataset ({type(error).__name__}: {reason})"
+            f"{OFFLINE_HINT}INPUT=<file or folder>"
         ) from None
 
 

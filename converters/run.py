@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from tqdm import tqdm
 
-from converters import exports, hub
+from converters import exports
 from converters.batches import Batch
 from converters.encode import Job
 from converters.inputs import DATA_SUFFIXES, Input, gather
+from converters.progress import progress
 from converters.reading import NoData, Table, open_table
 from converters.recognise import OtherShape, recognise
 from converters.shape import Options, Shape
@@ -44,7 +44,6 @@ class Request:
     stream: bool = False
     dataset_dir: Path = Path("datasets")
     options: Options = field(default_factory=Options)
-    quiet: bool = False
 
 
 @dataclass
@@ -106,7 +105,12 @@ def recognise_all(request: Request, shapes: tuple[Shape, ...]) -> tuple[list[Rec
     """(inputs with their shapes, skipped files with reasons). Raises UserError when nothing is of this source."""
     found: list[Recognised] = []
     skipped: list[dict[str, str]] = []
-    for entry in hub.splits_of(gather(request.inputs), request.stream):
+    inputs = gather(request.inputs)
+    if any(entry.hub for entry in inputs):
+        from converters import hub
+
+        inputs = hub.splits_of(inputs, request.stream)
+    for entry in inputs:
         try:
             table = _open(entry, request.stream)
             try:
@@ -134,15 +138,19 @@ def recognise_all(request: Request, shapes: tuple[Shape, ...]) -> tuple[list[Rec
 
 
 def _open(entry: Input, stream: bool) -> Table:
-    return open_table(entry.path, entry.label) if entry.path else hub.open_split(entry, stream)
+    if entry.path:
+        return open_table(entry.path, entry.label)
+    from converters import hub
+
+    return hub.open_split(entry, stream)
 
 
 def _encode_all(
     request: Request, found: list[Recognised], encoders: Encoders, writer: Writer, bounds: tuple[bytes, bytes]
 ) -> None:
     published = any(item.entry.split for item in found)
-    total = sum(item.record["bytes"] for item in found)
-    with tqdm(total=total, unit="B", unit_scale=True, desc="convert", disable=request.quiet or None) as bar:
+    total, done = sum(item.record["bytes"] for item in found), 0
+    with progress(total) as bar:
         for item in found:
             split = SPLITS.index(item.entry.split) if item.entry.split else -1
             job = Job(
@@ -150,13 +158,11 @@ def _encode_all(
             )
             table = _open(item.entry, request.stream)
             try:
-                before = bar.n
                 for encoded in encoders.encode(_limited(table.batches, request.limit), job):
                     item.record["kept"] += writer.add(encoded, split)
                     item.record["rows"] += encoded.rows
-                    bar.update(before + table.position() - bar.n)
-                    bar.set_postfix_str(f"{writer.rows_in:,} rows", refresh=False)
-                bar.update(before + table.size - bar.n)
+                    bar.show(done + table.position(), writer.rows_in)
+                done += table.size
                 item.record["sha256"] = table.sha256()
             finally:
                 table.close()

@@ -9,14 +9,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from converters.batches import Batch
 from converters.encode import Encoded, Job, encode
 from store.errors import UserError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ProcessPoolExecutor
 
 
 class Encoders:
@@ -27,6 +28,9 @@ class Encoders:
         gc.disable()  # rows hold no cycles; the collector would walk every live row again and again
         self._pool: ProcessPoolExecutor | None = None
         if workers > 1:
+            from concurrent.futures import ProcessPoolExecutor
+            from multiprocessing import get_context
+
             # started before any reader has threads, so that forking is safe
             self._pool = ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=_prepare, initargs=(os.getpid(),))
             self._pool.submit(int).result()
@@ -37,6 +41,8 @@ class Encoders:
             for batch in batches:
                 yield encode(batch, job)
             return
+        from concurrent.futures.process import BrokenProcessPool
+
         ahead: deque[Future[Encoded]] = deque()
         try:
             for batch in batches:

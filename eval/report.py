@@ -69,9 +69,13 @@ def _groups(runs: Path) -> list[list[dict[str, Any]]]:
 
 
 def _rank(result: dict[str, Any]) -> tuple[int, str]:
-    label = result["label"]
-    verb = label.split("-")[0]
-    return (ORDER.index(verb) if verb in ORDER else len(ORDER), label)
+    return _verb_rank(result["label"]), result["label"]
+
+
+def _verb_rank(name: str) -> int:
+    """Where ``sft…``, ``dpo…`` stand in the order in which models are made; unknown names last."""
+    verb = name.split("-")[0]
+    return ORDER.index(verb) if verb in ORDER else len(ORDER)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -179,7 +183,7 @@ def _curves(runs: Path) -> list[dict[str, Any]]:
                 "facts": {key: value for key, value in facts.items() if value is not None},
             }
         )
-    return found
+    return sorted(found, key=lambda run: (_verb_rank(run["name"]), run["name"]))
 
 
 def _series(history: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:

@@ -7,13 +7,13 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from store.environment import interpreter
 from store.errors import UserError
 
 REPO = Path(__file__).resolve().parent.parent
@@ -69,17 +69,6 @@ def by_hardware() -> tuple[str, str]:
     if best := simd():
         return "vllm-cpu", f"no NVIDIA driver; the processor has {best}"
     return "llamafactory", f"no NVIDIA driver and no AVX2 (vLLM's CPU build needs it); lost: {LOST_WITHOUT_VLLM}"
-
-
-def interpreter(name: str) -> Path:
-    """The Python of environment ``name``, built first when it is missing. Raises UserError when it cannot be built."""
-    # `build` returns at once where the environment is complete; its own progress goes to stderr
-    command = [sys.executable, str(REPO / "requirements" / "environments.py"), "build", name]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    printed = done.stdout.strip().splitlines()
-    if done.returncode or not printed:
-        raise UserError(f"environment {name!r} could not be built; the lines above say why")
-    return Path(printed[-1])
 
 
 def choose(engine: str) -> tuple[str, str, Path]:
@@ -155,6 +144,8 @@ def vllm_environment(engine: str, start: Start) -> dict[str, str]:
             # "auto" reserves one core and pins to the rest: half of a two-core machine
             "VLLM_CPU_OMP_THREADS_BIND": os.environ.get("VLLM_CPU_OMP_THREADS_BIND", "nobind"),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(cores)),
+            # threads that spin at a barrier stall for seconds when another program has the core
+            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
             # the worker runs inside EngineCore: one process less to import torch, a third of the start-up time
             "VLLM_ENABLE_V1_MULTIPROCESSING": os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING", "0"),
         }

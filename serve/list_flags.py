@@ -4,8 +4,6 @@ One line a flag: name, kind, choices. Kinds: on (present or absent), on-off (has
 that the command line also takes as 16k), text, list, json. The parser's module moved between 0.32 and 0.33.
 """
 
-import sys
-
 
 def kind_of(action) -> str:
     """The kind of an argparse action; `_optional_type` of vLLM wraps the real parser in a closure."""
@@ -47,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

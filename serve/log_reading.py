@@ -47,7 +47,7 @@ HINTS = (
     ),
     (r"MemoryError|Cannot allocate memory", "out of memory: a smaller model or dtype, or more RAM"),
 )
-CAUSE = re.compile(r"\b\w*(Error|Exception|Interrupt)\b: .+|^error: .+|: error: .+")
+CAUSE = re.compile(r"^[\w.]*(Error|Exception): .+|: error: .+|^cannot start .+")
 FOLLOWS = re.compile(r"See (root cause|stack trace)|Engine core initialization failed|EngineDeadError")
 PREFIX = re.compile(r"^\(\w+(-\d+)? pid=\d+\)\s*|\b(ERROR|WARNING|INFO) \d\d-\d\d \d\d:\d\d:\d\d \[[^\]]*\]\s*")
 LINE_LIMIT = 300
@@ -71,12 +71,14 @@ def why(log: Path, code: int | None, tail: int = 12) -> str:
     lines = [PREFIX.sub("", PREFIX.sub("", line)).rstrip()[:LINE_LIMIT] for line in text.splitlines()]
     lines = [line for line in lines if line.strip()]
     causes = [line.strip() for line in lines if CAUSE.search(line) and not FOLLOWS.search(line)]
-    causes = list(dict.fromkeys(causes))[:3]
+    causes = list(dict.fromkeys(causes))
     # a harmless warning may contain a hint's words, so the whole log is searched only when nothing looks like a cause
     searched = "\n".join(causes or lines)
     found = [advice for pattern, advice in HINTS if re.search(pattern, searched, re.IGNORECASE | re.MULTILINE)]
     hint = found[0] if found else "the cause is in the log"
     if not causes and code == 137:
         hint = "the engine was killed from outside, most often for using too much memory: a smaller model or more RAM"
-    shown = [f"  cause: {line}" for line in causes] + [f"  | {line}" for line in lines[-tail:]]
+    # of a chain of exceptions the first and the last tell the story
+    shown = [f"  cause: {line}" for line in (causes if len(causes) < 3 else [causes[0], causes[-1]])]
+    shown += [f"  | {line}" for line in lines[-tail:]]
     return "\n".join([*shown, f"  log: {log}", f"  hint: {hint}"])

@@ -162,7 +162,8 @@ def running(
     UserError with the end of the log) when the engine fails to start or ends while the block runs.
     """
     chosen, reason, python = engines.choose(engine)
-    say(f"  engine {chosen}: {reason}")
+    if engine == "auto":
+        say(f"  engine {chosen}: {reason}")
     if config is None and chosen != "llamafactory":
         config = engines.REPO / "recipes" / "serve" / f"{chosen}.yaml"
     settings = lint.checked(config) if config else {}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
 from store.errors import UserError
-from store.models import resolve
+from store.models import local, resolve
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
@@ -50,12 +51,39 @@ def check(folder: Path) -> None:
             raise UserError(f"{path}: is cut off or damaged; build or download the model again")
 
 
+def require_hub(model: str) -> None:
+    """Raises UserError unless the hub can be asked for ``model``; an engine would try for a minute before it says so."""
+    where = (
+        f"model {model!r} is neither under MODELS_DIR ({os.environ.get('MODELS_DIR', 'not set')}) nor in the hub cache"
+    )
+    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+        raise UserError(f"{where}, and HF_HUB_OFFLINE is set; set MODELS_DIR to a folder that holds it")
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        huggingface_hub.HfApi().model_info(model, timeout=10)
+    except GatedRepoError:
+        raise UserError(f"model {model!r} is gated: accept its licence on the hub and set HF_TOKEN") from None
+    except RepositoryNotFoundError:
+        raise UserError(f"{where}, and the hub has no such model (or HF_TOKEN is needed); correct the name") from None
+    except Exception as error:  # requests or httpx, by the hub library's version
+        problem = f"{where}, and the hub cannot be reached ({type(error).__name__})"
+        raise UserError(f"{problem}; set MODELS_DIR to a folder that holds it") from None
+
+
 def find(model: str) -> str:
-    """A folder or hub id → the folder to serve, checked, or the hub id for the engine to download. Raises UserError."""
+    """A folder or hub id → the complete folder to serve, or the hub id for the engine to download. Raises UserError."""
     found = resolve(model)
     if Path(found).is_dir():
         check(Path(found))
         return found
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", found) and not found.startswith((".", "runs/", "models/", "recipes/")):
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", found) or found.startswith((".", "runs/", "models/", "recipes/")):
+        raise UserError(f"model {model!r} is neither a folder nor a hub id (Org/Name); train it, or correct the path")
+    try:
+        cached = local(found)
+        check(cached)
+    except UserError:  # not in the hub's cache, or only a part of it
+        require_hub(found)
         return found
-    raise UserError(f"model {model!r} is neither a folder nor a hub id (Org/Name); train it, or correct the path")
+    return str(cached)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
+import sys
 from pathlib import Path
+
+from store.errors import UserError
 
 REPO = Path(__file__).resolve().parent.parent
 VERSION = "0.1.0"
 
-# Telemetry of every library we import or start, off; a user who wants a tracker names it in the recipe (`report_to`).
+# Telemetry of every library we import or start, off. Trackers are the recipe's `report_to`, none by default.
 TELEMETRY_OFF = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "DO_NOT_TRACK": "1",
     "VLLM_NO_USAGE_STATS": "1",
     "GRADIO_ANALYTICS_ENABLED": "False",
-    "WANDB_MODE": "disabled",
-    "DISABLE_MLFLOW_INTEGRATION": "TRUE",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",  # "none of PyTorch …": the glue needs the tokenizers only
 }
@@ -34,6 +35,22 @@ def load_dotenv_once() -> None:
             break
     for key, value in TELEMETRY_OFF.items():
         os.environ.setdefault(key, value)
+
+
+@functools.cache
+def interpreter(name: str) -> Path:
+    """The python of an engine's environment, built first if it is missing (progress on stderr).
+
+    Raises UserError when it cannot be built. The builder's own lines, above, say which pin failed and why.
+    """
+    script = REPO / "requirements" / "environments.py"
+    # the new venv must not see what ties a process to this one
+    own = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    done = subprocess.run([sys.executable, str(script), "build", name], stdout=subprocess.PIPE, text=True, env=own)
+    printed = done.stdout.strip().splitlines()
+    if done.returncode or not printed:
+        raise UserError(f"environment {name!r} could not be built; the lines above say why")
+    return Path(printed[-1])
 
 
 @functools.cache

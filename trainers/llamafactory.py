@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-from store.environment import REPO
+from store.environment import interpreter
 from store.errors import UserError
 from store.models import resolve
 from store.writing import atomic_folder, atomic_write
-from trainers.environment import interpreter, trainer_environment
+from trainers.environment import trainer_environment
 from trainers.prepare import Prepared
 from trainers.recipe import Recipe, dump
 from trainers.runs import Run
@@ -88,7 +91,6 @@ def check(files: list[Path]) -> dict[str, str]:
         capture_output=True,
         text=True,
         env=trainer_environment({"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "")}),
-        cwd=REPO,
     )
     if done.returncode:
         raise UserError(
@@ -97,7 +99,7 @@ def check(files: list[Path]) -> dict[str, str]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def train(run: Run, recipe: Recipe, gpus: int | None) -> None:
+def train(run: Run, recipe: Recipe, gpus: int | None, lock: int) -> None:
     """Run the trainer in the foreground: its own progress bar is the user's. Raises UserError with its exit code."""
     extra = {}
     count = gpus or 1
@@ -109,7 +111,7 @@ def train(run: Run, recipe: Recipe, gpus: int | None) -> None:
     if recipe.get("use_cpu"):
         # a stand-in's matrices are too small to share; on a busy machine waiting threads cost ten times the work
         extra |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    code = _cli(["train", str(run.native)], extra)
+    code = _cli(["train", str(run.native)], extra, (lock,))
     if code:
         raise UserError(
             f"LLaMA-Factory stopped with exit code {code} (its own message is above); "
@@ -141,10 +143,10 @@ def merge(run: Run, recipe: Recipe) -> None:
             )
 
 
-def _cli(arguments: list[str], extra: dict[str, str]) -> int:
-    """llamafactory-cli in its environment, from the repository's root. A Ctrl-C reaches it and us; we wait for it."""
+def _cli(arguments: list[str], extra: dict[str, str], inherited: tuple[int, ...] = ()) -> int:
+    """llamafactory-cli in its environment. A Ctrl-C reaches it and us, and we wait for it; if we are killed, it ends too."""
     command = [str(interpreter(ENVIRONMENT).parent / "llamafactory-cli"), *arguments]
-    process = subprocess.Popen(command, env=trainer_environment(extra), cwd=REPO)
+    process = subprocess.Popen(command, env=trainer_environment(extra), pass_fds=inherited, preexec_fn=_end_with_parent)
     try:
         return process.wait()
     except KeyboardInterrupt:
@@ -153,6 +155,12 @@ def _cli(arguments: list[str], extra: dict[str, str]) -> int:
     finally:
         if process.poll() is None:
             process.kill()
+
+
+def _end_with_parent() -> None:
+    """In the child before it starts: SIGTERM when its parent dies (Linux: PR_SET_PDEATHSIG, man 2 prctl)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)
 
 
 def versions() -> dict[str, str]:

@@ -286,9 +286,8 @@ def _write(
 
 def _arrow(stored: Iterable[dict[str, Any]], path: Path) -> Any:
     """Rows to an Arrow file, batch by batch, so that memory holds the compact ids only; returns it memory-mapped."""
-    from datasets.arrow_writer import ArrowWriter
-
     from datasets import Dataset, Features, Sequence, Value
+    from datasets.arrow_writer import ArrowWriter
 
     stored = iter(stored)
     first = next(stored)

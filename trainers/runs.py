@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +61,23 @@ def run_for(recipe: str, backend: str, name: str | None = None, root: Path = RUN
     if name and ("/" in name or name.startswith(".") or name in ("train", "merged")):
         raise UserError(f"RUN={name!r} is not usable as a folder's name; choose letters, digits, - and _")
     return Run(root / recipe / backend / name if name else root / recipe / backend)
+
+
+@contextlib.contextmanager
+def hold(run: Run) -> Iterator[int]:
+    """Lock the run; yields the lock's descriptor for the trainer to inherit, so that it holds while the trainer lives.
+
+    Raises UserError when another process trains this run.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with open(run.folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{run.folder}: another process is training this run; wait for it, or use RUN=<name>"
+            ) from None
+        yield lock.fileno()
 
 
 def complete_checkpoint(folder: Path) -> bool:

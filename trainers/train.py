@@ -128,9 +128,14 @@ def train(name: str, options: Options) -> dict[str, Any]:
     """
     if options.backend not in BACKENDS:
         raise UserError(f"BACKEND={options.backend!r}; there is {', '.join(BACKENDS)}")
-    started = time.time()
     recipe = with_dataset(load(name, options.overrides), options.dataset)
     run = runs.run_for(name, options.backend, options.run, options.root)
+    with runs.hold(run) as lock:
+        return _train(run, recipe, options, lock)
+
+
+def _train(run: runs.Run, recipe: Recipe, options: Options, lock: int) -> dict[str, Any]:
+    started, name = time.time(), recipe.name
     if options.fresh and (old := runs.start_over(run)):
         say(f"FRESH: the old run is now {old}")
     recipe, parent = provide_model(recipe, options)
@@ -151,7 +156,7 @@ def train(name: str, options: Options) -> dict[str, Any]:
         raise UserError(f"recipes/{name}.yaml: {complaint}")
     if not finished(run):
         clear_for_resume(run)
-        llamafactory.train(run, recipe, options.gpus)
+        llamafactory.train(run, recipe, options.gpus, lock)
     if recipe.verb != "sft" and not list(run.merged.glob("*.safetensors")):
         say(f"{name}: merging the adapter into its base")
         llamafactory.merge(run, recipe)

@@ -10,6 +10,7 @@ import pytest
 
 from eval.__main__ import main
 from eval.candidates import resolve
+from eval.judges import read_judge
 from eval.recipe import read_recipe
 from eval.rows import read_rows, split_file
 from store.errors import UserError
@@ -197,3 +198,15 @@ def test_labels_mean_runs_folders_and_the_base_of_a_chain(tmp_path: Path) -> Non
     make_run(tmp_path, "lora-y", status="running")
     with pytest.raises(UserError, match="'running'"):
         found("lora-y")
+
+
+def test_the_local_judge_is_what_its_serve_file_names(tmp_path: Path, repo: Path) -> None:
+    recipe = read_recipe("soap")
+    assert (repo / recipe.judge_serve).is_file()
+    judge = read_judge("local", recipe)
+    assert judge.id == "Qwen/Qwen3-8B" and judge.endpoint is None and "Qwen/Qwen3-8B" in judge.label
+    assert judge.hash != read_judge("lexical", recipe).hash
+    (tmp_path / "no-model.yaml").write_text("host: 127.0.0.1\n")
+    for file, says in (("no-model.yaml", "naming the judge"), ("nothing.yaml", "no serve file")):
+        with pytest.raises(UserError, match=says):
+            read_judge("local", recipe.model_copy(update={"judge_serve": str(tmp_path / file)}))

@@ -33,6 +33,9 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if mode == "crash":
+    print(
+        "(APIServer pid=1) WARNING 11-20 23:18:10 [system_utils.py:255] This can cause errors like `OSError: [Errno 24] x`"
+    )
     print("(EngineCore pid=1) ERROR 11-20 23:18:12 [core.py:1510] RuntimeError: Error while deserializing header")
     print("RuntimeError: Engine core initialization failed. See root cause above.", flush=True)
     sys.exit(1)

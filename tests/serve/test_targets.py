@@ -91,7 +91,20 @@ def test_damaged_models_are_refused_by_file(tiny_model: Path, tmp_path: Path) ->
         weights.find(str(broken))
     with pytest.raises(UserError, match="neither a folder nor a hub id"):
         weights.find("runs/absent/llamafactory/merged")
-    assert weights.find("Org/Model") == "Org/Model"
+
+
+def test_hub_ids_that_cannot_be_had_are_refused_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match=r"neither under MODELS_DIR .* HF_HUB_OFFLINE is set"):
+        weights.find("No-Such-Org/No-Such-Model")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
+    with pytest.raises(UserError, match=r"the hub cannot be reached \(ConnectionError\); set MODELS_DIR"):
+        weights.find("No-Such-Org/No-Such-Model")
 
 
 def test_hub_ids_resolve_under_models_dir(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
