@@ -123,8 +123,6 @@ ALPACA_USED = frozenset(("instruction", "input", "output", "history", "system"))
 
 def _alpaca(row: Any, options: Options) -> Draft:
     """instruction + a line break + input, as LLaMA-Factory joins them; history is [[question, answer], …]."""
-    if not isinstance(row, dict):
-        raise Reject("not-this-shape")
     turns: Turns = []
     history = row.get("history") or []
     if not isinstance(history, list):
@@ -145,8 +143,6 @@ PROMPT_USED = frozenset(("prompt", "completion", "system"))
 
 def _prompt_completion(row: Any, options: Options) -> Draft:
     """Plain text, or TRL's lists of messages."""
-    if not isinstance(row, dict):
-        raise Reject("not-this-shape")
     prompt, completion = row.get("prompt"), row.get("completion")
     turns = turns_of(prompt) if isinstance(prompt, list) else [(USER, text(prompt, "empty-question"))]
     if isinstance(completion, list):

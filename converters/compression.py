@@ -78,6 +78,30 @@ class HashedFile(io.RawIOBase):
         super().close()
 
 
+class ZstdFrames:
+    """zstd frames one after another. The library's own reader takes a cut-off frame for the end of the file; this one does not."""
+
+    def __init__(self, raw: HashedFile) -> None:
+        self._raw = raw
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._ready = b""
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes. Raises EOFError when the file ends inside a frame."""
+        while not self._ready:
+            packed = self._frame.unused_data if self._frame.eof else b""
+            packed = packed or self._raw.read(BLOCK) or b""
+            if not packed:
+                if not self._frame.eof:
+                    raise EOFError("the file ends inside a zstd frame")
+                return b""
+            if self._frame.eof:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+            self._ready = self._frame.decompress(packed)
+        block, self._ready = self._ready[:size], self._ready[size:]
+        return block
+
+
 class Stream:
     """`read(size)` of decompressed bytes; `position` and `sha256()` are of the stored file."""
 
@@ -93,7 +117,7 @@ class Stream:
         if magic[:2] == GZIP:
             self.stream: BinaryIO = gzip.GzipFile(fileobj=io.BufferedReader(self.raw, BLOCK), mode="rb")  # type: ignore[assignment]
         elif magic == ZSTD:
-            self.stream = zstandard.ZstdDecompressor().stream_reader(self.raw, read_size=BLOCK, read_across_frames=True)
+            self.stream = ZstdFrames(self.raw)  # type: ignore[assignment]
         else:
             self.stream = self.raw  # type: ignore[assignment]
 

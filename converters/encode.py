@@ -84,8 +84,8 @@ def encode(batch: Batch, job: Job) -> Encoded:
                         count -= 1
                         continue
                     row = lenient(line, job.label, position)
-            if row.__class__ is Unreadable:
-                raise Reject(row.reason)
+            if row.__class__ is not dict:
+                raise Reject(row.reason if isinstance(row, Unreadable) else "not-an-object")
             body, group, meta = convert(row, options)
             share = seed.copy()
             share.update(normalise(group))

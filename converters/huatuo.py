@@ -143,8 +143,6 @@ def _is_o1(row: object) -> bool:
 
 
 def _o1(row: Any, options: Options) -> Draft:
-    if not isinstance(row, dict):
-        raise Reject("not-this-shape")
     question = text(row.get("Question"), "empty-question")
     answer = with_thinking(row.get("Complex_CoT"), _answer(row.get("Response")), options.think)
     return Draft(_pair(question, answer), question, leftover(row, O1_USED))
@@ -159,8 +157,6 @@ def _is_toyhom(row: object) -> bool:
 
 def _toyhom(row: Any, options: Options) -> Draft:
     """`ask` is the question; where the patient left it at "无", the title is."""
-    if not isinstance(row, dict):
-        raise Reject("not-this-shape")
     ask = row.get("ask")
     used = TOYHOM_USED
     if not isinstance(ask, str) or ask.strip() in NOTHING:
@@ -188,8 +184,6 @@ def _is_inline(row: object) -> bool:
 
 def _instruction(row: Any, options: Options) -> Draft:
     """instruction, and a non-empty input after a blank line; turns inside the instruction are taken apart."""
-    if not isinstance(row, dict):
-        raise Reject("not-this-shape")
     question = text(row.get("instruction"), "empty-question")
     if INLINE_TURN.match(question):
         return _inline(question, row)
@@ -232,21 +226,21 @@ def _marked_turns(row: Any, options: Options) -> Draft:
     data = row.get("data") if isinstance(row, dict) else None
     if not isinstance(data, list):
         raise Reject("not-this-shape")
-    messages: list[dict[str, str]] = []
-    for turn, (mark, role) in zip(data, ALTERNATING):  # noqa: B905 - the published layout, without a detour
-        if not isinstance(turn, str) or not turn.startswith(mark):
-            break
-        messages.append({"role": role, "content": turn[2:].strip()})
-    else:
-        if messages and len(messages) == len(data) and not len(data) & 1 and all(said["content"] for said in messages):
-            if not is_url(messages[-1]["content"]):
-                return Draft({"messages": messages}, messages[0]["content"], leftover(row, MARKED_USED) if len(row) > 1 else {})
+    try:
+        # the published layout, strictly alternating and at most 128 turns, without a detour
+        texts = [turn[2:].strip() for turn in data]
+        if all(texts) and not len(texts) & 1 and 0 < len(texts) <= len(ROLES) and all(map(str.startswith, data, MARKS)):
+            if not is_url(texts[-1]):
+                messages = [{"role": role, "content": said} for role, said in zip(ROLES, texts)]  # noqa: B905 - ROLES is longer
+                return Draft({"messages": messages}, texts[0], leftover(row, MARKED_USED) if len(row) > 1 else {})
+    except (TypeError, AttributeError):
+        pass  # a turn that is no text: told by name below
     messages, repaired = messages_of([_marked(turn, index) for index, turn in enumerate(data)])
     return _conversation_draft(messages, repaired, leftover(row, MARKED_USED))
 
 
 MARKED_USED = frozenset(("data",))
-ALTERNATING = (("问：", USER), ("答：", ASSISTANT)) * 64
+MARKS, ROLES = ("问：", "答：") * 64, (USER, ASSISTANT) * 64
 
 
 def _marked(turn: object, index: int) -> tuple[str, Any]:

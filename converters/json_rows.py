@@ -56,13 +56,14 @@ def array_batches(stream: Stream) -> Iterator[Batch]:
         if batch is not None:
             yield batch
             number += len(batch.rows or ())
-            buffer, wanted = buffer[used:], BATCH_BYTES
         if closed:
-            _nothing_after(buffer, stream, number)
+            _nothing_after(buffer[used:], stream, number)
             return
-        if batch is None:
-            if ended:
-                raise _broken(stream.label, number, buffer)
+        if batch is not None:
+            buffer, wanted = buffer[used:], BATCH_BYTES
+        elif ended:
+            raise _broken(stream.label, number, buffer)
+        else:
             wanted = 2 * len(buffer) + BATCH_BYTES  # one element longer than the buffer
             if wanted > MAX_ELEMENT:
                 raise _broken(stream.label, number, buffer[:80])

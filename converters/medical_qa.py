@@ -22,8 +22,6 @@ def _is_qa(row: object) -> bool:
 
 
 def _convert(row: Any, options: Options) -> Draft:
-    if not isinstance(row, dict):
-        raise Reject("not-this-shape")
     if "question" not in row or "answer" not in row:
         row = {name.lower() if isinstance(name, str) else name: value for name, value in row.items()}
     question = text(row.get("question"), "empty-question")

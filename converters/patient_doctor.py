@@ -30,8 +30,6 @@ def _is_patient_doctor(row: object) -> bool:
 
 
 def _convert(row: Any, options: Options) -> Draft:
-    if not isinstance(row, dict):
-        raise Reject("not-this-shape")
     row = {name.lower() if isinstance(name, str) else name: value for name, value in row.items()}
     if "doctor" not in row:
         raise Reject("not-this-shape")

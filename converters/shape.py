@@ -53,7 +53,8 @@ class Shape:
     name:      recorded as meta["source"], e.g. "huatuo26m-lite".       source: the CLI word, e.g. "huatuo".
     dataset:   default NAME of the converted set, e.g. "huatuo_lite".   columns: what a row must hold, for error messages.
     recognise: one parsed row (any JSON value) → is it of this shape? Never raises. The engine lets the first rows vote.
-    convert:   (row, options) → Draft, or raises Reject. The hot path: plain Python. Any other exception is a defect.
+    convert:   (row, options) → Draft, or raises Reject; the engine hands it dicts only. The hot path: plain Python. Any other
+               exception is a defect.
     expand:    one stored row → its items (a whole consultation → one item per doctor turn); each item goes to `convert`.
     kind:      "sft" or "preference".
     """

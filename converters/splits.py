@@ -30,7 +30,16 @@ def normalise(text: str) -> bytes:
     common marks go first (NFKC turns them into marks, nothing else), and when only digits, Latin letters and Chinese
     characters remain, the rest of the work is nothing but lower case. A test holds both equal on any text.
     """
-    found = text.replace("，", "").replace("。", "").replace("？", "").replace("、", "").encode().translate(_LOWER, _MARKS)
+    found = (
+        text.replace("，", "")
+        .replace("。", "")
+        .replace("？", "")
+        .replace("、", "")
+        .replace("：", "")
+        .replace("！", "")
+        .encode()
+        .translate(_LOWER, _MARKS)
+    )
     if found.translate(None, _STABLE):
         found = "".join(_WIDE_MARKS(text)).encode().translate(_LOWER, _MARKS)
         if found.translate(None, _STABLE):

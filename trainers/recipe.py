@@ -144,5 +144,10 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def dump(keys: dict[str, Any]) -> str:
-    """Flat YAML in the order given; lists and mappings inline."""
-    return yaml.safe_dump(keys, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120)
+    """YAML in the order given, a line a key; lists and mappings inline."""
+    return "".join(
+        yaml.safe_dump({key: value}, allow_unicode=True, width=10_000, default_flow_style=False)
+        if not isinstance(value, (dict, list))
+        else f"{key}: {yaml.safe_dump(value, allow_unicode=True, width=10_000, default_flow_style=True).strip()}\n"
+        for key, value in keys.items()
+    )

@@ -142,11 +142,11 @@ def test_bad_rows_are_rejected_counted_and_kept(tmp_path: Path) -> None:
     )
     result = run(tmp_path, "huatuo", path)
     assert result.manifest["rows_in"] == 7  # the blank line is no row
-    assert result.manifest["rejected"] == {"empty-answer": 1, "lone-surrogate": 1, "not-json": 2, "not-this-shape": 1}
+    assert result.manifest["rejected"] == {"empty-answer": 1, "lone-surrogate": 1, "not-an-object": 1, "not-json": 2}
     assert [(row["origin"], row["reason"]) for row in rejects(result)] == [
         ("rows.jsonl:2", "not-json"),
         ("rows.jsonl:4", "empty-answer"),
-        ("rows.jsonl:5", "not-this-shape"),
+        ("rows.jsonl:5", "not-an-object"),
         ("rows.jsonl:6", "lone-surrogate"),
         ("rows.jsonl:7", "not-json"),
     ]
