@@ -139,12 +139,12 @@ step = @printf '\n── %s\n' '$(1)'; started=$$SECONDS; $(2); printf '── %
 ENGINE_HERE = $(shell $(PY) -c "from serve.engines import by_hardware; print(by_hardware()[0])")
 demo: $(READY) ## the whole chain on the bundled samples with the stand-in model
 	@date +%s > .demo-started
-	$(call step,1 environments: trainer and server,$(PYTHON) requirements/environments.py build llamafactory $(filter vllm%,$(ENGINE_HERE)) > /dev/null)
+	$(call step,1 environments of trainer and server,$(PYTHON) requirements/environments.py build llamafactory $(filter vllm%,$(ENGINE_HERE)) > /dev/null)
 	$(call step,2 convert the samples of six sources,$(MAKE) --no-print-directory samples)
 	$(call step,3 train: SFT of the stand-in on SOAP notes,$(PY) -m trainers train sft-tiny)
 	$(call step,4 train: DPO from the merged SFT model,$(PY) -m trainers train dpo-tiny --from sft-tiny)
-	$(call step,5 serve, generate and judge: base, SFT, DPO (memory of training rows, lexical stand-in judge),$(PY) -m eval run \
-	  --model base=models/tiny-qwen2 --model sft=sft-tiny --model dpo=dpo-tiny --task soap --dataset soap_sample --split train --judge lexical)
+	$(call step,5 serve and judge base / SFT / DPO on the training rows (memory of them; lexical stand-in judge),$(PY) -m eval run \
+	  --model base=models/tiny-qwen2 --model sft=sft-tiny --model dpo=dpo-tiny --task soap --dataset soap_sample --split train --judge lexical --set max_tokens=512)
 	$(call step,6 report,$(PY) -m eval report)
 	@echo "demo: done in $$(( $$(date +%s) - $$(cat .demo-started) )) s; open runs/report/index.html"; rm -f .demo-started
 

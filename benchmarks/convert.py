@@ -43,7 +43,17 @@ SOURCE = {"flat": "huatuo26m-lite", "multi-turn": "huatuogpt-v1"}
 def generate(path: Path, shape: str, rows: int, seed: int = 1) -> None:
     """Write `rows` JSON lines; one in fifty repeats an earlier row."""
     chance = random.Random(seed)
-    marks = {"，": 54, "。": 17, "、": 6, "？": 4, "：": 1, "！": 1, "5": 3, "m": 2, "（": 1}  # per thousand, as in published rows
+    marks = {
+        "，": 54,
+        "。": 17,
+        "、": 6,
+        "？": 4,
+        "：": 1,
+        "！": 1,
+        "5": 3,
+        "m": 2,
+        "（": 1,
+    }  # per thousand, as in published rows
     letters = [chr(0x4E00 + code) for code in range(3000)]
     weights = [(1000 - sum(marks.values())) / len(letters)] * len(letters)
     pool = "".join(chance.choices([*letters, *marks], [*weights, *marks.values()], k=1 << 20))
@@ -85,7 +95,7 @@ def json_peer(source: Path, out: Path, shape: str) -> None:
     out.mkdir(parents=True)
     seen: set[str] = set()
     compact = {"ensure_ascii": False, "separators": (",", ":")}
-    files = {name: open(out / f"{name}.jsonl", "w", encoding="utf-8") for name in ("train", "val", "test")}
+    files = {name: open(out / f"{name}.jsonl", "w", encoding="utf-8") for name in ("train", "val", "test")}  # noqa: SIM115
     with open(source, encoding="utf-8") as lines:
         for number, line in enumerate(lines, 1):
             row = json.loads(line)
@@ -167,7 +177,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--memory-rows", type=int, default=0)
     args = parser.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {args.rows:,} rows, best of {args.repeats}")
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {args.rows:,} rows, best of {args.repeats}"
+    )
     with tempfile.TemporaryDirectory(prefix="bench-convert-") as folder:
         for shape in SHAPES:
             compare(Path(folder), shape, args.rows, args.repeats)
@@ -179,21 +191,34 @@ def compare(folder: Path, shape: str, rows: int, repeats: int) -> None:
     """One shape: the table of ratios."""
     source = folder / f"{shape}.jsonl"
     generate(source, shape, rows)
-    runs = {"converter": (1, True), "json": (1, True), "orjson": (1, True), "workers-1": (1, False), "workers-2": (2, False)}
+    runs = {
+        "converter": (1, True),
+        "json": (1, True),
+        "orjson": (1, True),
+        "workers-1": (1, False),
+        "workers-2": (2, False),
+    }
     best: dict[str, tuple[float, float]] = {}
     for repeat in range(repeats):
         for name, (workers, one_core) in runs.items():
             what = "converter" if name.startswith("workers") else name
-            seconds, megabytes = measure(command(what, source, folder / f"{shape}-{name}-{repeat}", shape, workers), one_core)
+            seconds, megabytes = measure(
+                command(what, source, folder / f"{shape}-{name}-{repeat}", shape, workers), one_core
+            )
             best[name] = min(best.get(name, (seconds, megabytes)), (seconds, megabytes))
     same = all(
-        (folder / f"{shape}-{name}-0" / f"{split}.jsonl").read_bytes() == (folder / f"{shape}-converter-0" / f"{split}.jsonl").read_bytes()
+        (folder / f"{shape}-{name}-0" / f"{split}.jsonl").read_bytes()
+        == (folder / f"{shape}-converter-0" / f"{split}.jsonl").read_bytes()
         for name in ("json", "workers-2")
         for split in ("train", "val", "test")
     )
-    print(f"\n{shape}: {source.stat().st_size / rows:.0f} bytes a row; json peer and WORKERS=2 write the same bytes: {'yes' if same else 'NO'}")
+    print(
+        f"\n{shape}: {source.stat().st_size / rows:.0f} bytes a row; json peer and WORKERS=2 write the same bytes: {'yes' if same else 'NO'}"
+    )
     for name, (seconds, megabytes) in best.items():
-        print(f"  {name:<12}{rows / seconds:>12,.0f} rows/s {megabytes:>8.0f} MB  ({'one core, CPU time' if runs[name][1] else 'all cores, wall time'})")
+        print(
+            f"  {name:<12}{rows / seconds:>12,.0f} rows/s {megabytes:>8.0f} MB  ({'one core, CPU time' if runs[name][1] else 'all cores, wall time'})"
+        )
     speed = {name: rows / seconds for name, (seconds, _) in best.items()}
     print(f"  converter / json peer      {speed['converter'] / speed['json']:.2f}  (one core)")
     print(f"  converter / orjson floor   {speed['converter'] / speed['orjson']:.2f}  (one core)")
@@ -209,7 +234,9 @@ def memory(folder: Path, rows: int) -> None:
     generate(source, "flat", rows)
     for workers in (1, 2):
         seconds, megabytes = measure(command("converter", source, folder / f"memory-{workers}", "flat", workers), False)
-        print(f"\nmemory at {rows:,} flat rows, WORKERS={workers}: {megabytes:.0f} MB peak, {rows / seconds:,.0f} rows/s")
+        print(
+            f"\nmemory at {rows:,} flat rows, WORKERS={workers}: {megabytes:.0f} MB peak, {rows / seconds:,.0f} rows/s"
+        )
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,8 @@ class Batch:
     """`first` is the 1-based position of the first row. One of `rows` (parsed), `lines` (JSON lines) or `array` is set.
 
     `array` holds the elements of a JSON array without its brackets; it may come with `rows`, which then do not travel
-    to a worker (parsing again is cheaper than pickling). Positions of JSON lines are line numbers, of all else row numbers.
+    to a worker (parsing again is cheaper than pickling). `place` is where the lines lie in an uncompressed file: path, offset,
+    length. Positions of JSON lines are line numbers, of all else row numbers.
     """
 
     label: str
@@ -38,9 +40,22 @@ class Batch:
     rows: list[Any] | None = None
     lines: bytes | None = None
     array: bytes | None = None
+    place: tuple[str, int, int] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "rows": None if self.array is not None else self.rows}
+        """What travels to a worker: of lines that lie in a plain file, only the place; of an array's elements, only the text."""
+        return {
+            **self.__dict__,
+            "rows": None if self.array is not None else self.rows,
+            "lines": None if self.place is not None else self.lines,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.place is not None:
+            path, offset, length = self.place
+            with open(path, "rb", buffering=0) as file:
+                self.lines = os.pread(file.fileno(), length, offset)
 
     def stored(self) -> Iterator[tuple[int, Any]]:
         """(position, row), where a row of JSON lines is still the line's bytes."""

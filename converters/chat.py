@@ -21,7 +21,9 @@ ROLES = {
     "bot": ASSISTANT,
     "model": ASSISTANT,
 }
-TOOL_ROLES = frozenset(("tool", "tools", "function", "function_call", "observation", "ipython", "tool_call", "tool_response"))
+TOOL_ROLES = frozenset(
+    ("tool", "tools", "function", "function_call", "observation", "ipython", "tool_call", "tool_response")
+)
 
 Turns = list[tuple[str, Any]]
 
@@ -53,7 +55,9 @@ def _plain(content: object) -> object:
     """OpenAI content parts → their text; images and other parts reject the row."""
     if not isinstance(content, list):
         return content
-    if not all(isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str) for part in content):
+    if not all(
+        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str) for part in content
+    ):
         raise Reject("content-is-not-text")
     return "".join(part["text"] for part in content)
 
@@ -131,7 +135,9 @@ def _alpaca(row: Any, options: Options) -> Draft:
         if not isinstance(pair, list) or len(pair) != 2:
             raise Reject("history-is-not-pairs")
         turns += [(USER, pair[0]), (ASSISTANT, pair[1])]
-    words = [part.strip() for part in (row.get("instruction"), row.get("input")) if isinstance(part, str) and part.strip()]
+    words = [
+        part.strip() for part in (row.get("instruction"), row.get("input")) if isinstance(part, str) and part.strip()
+    ]
     turns += [(USER, "\n".join(words)), (ASSISTANT, text(row.get("output"), "empty-answer"))]
     return draft(turns, row.get("system"), options, leftover(row, ALPACA_USED))
 
@@ -155,8 +161,20 @@ def _prompt_completion(row: Any, options: Options) -> Draft:
 SHAPES = (
     Shape("chat-messages", SOURCE, "chat", ("messages",), _is_messages, _turn_list),
     Shape("chat-sharegpt", SOURCE, "chat", ("conversations",), _is_sharegpt, _turn_list),
-    Shape("chat-alpaca", SOURCE, "chat", ("instruction", "output"), lambda row: _has(row, "instruction", "output"), _alpaca),
     Shape(
-        "chat-prompt-completion", SOURCE, "chat", ("prompt", "completion"), lambda row: _has(row, "prompt", "completion"), _prompt_completion
+        "chat-alpaca",
+        SOURCE,
+        "chat",
+        ("instruction", "output"),
+        lambda row: _has(row, "instruction", "output"),
+        _alpaca,
+    ),
+    Shape(
+        "chat-prompt-completion",
+        SOURCE,
+        "chat",
+        ("prompt", "completion"),
+        lambda row: _has(row, "prompt", "completion"),
+        _prompt_completion,
     ),
 )

@@ -50,7 +50,9 @@ def dataset_dict_splits(folder: Path) -> list[str]:
         raise UserError(f"{path}: not what save_to_disk writes; expected {{'splits': […]}}") from None
     for split in splits:
         if not is_arrow_folder(folder / split):
-            raise UserError(f"{folder}: dataset_dict.json names split {split!r}, but {folder / split} is no saved Dataset")
+            raise UserError(
+                f"{folder}: dataset_dict.json names split {split!r}, but {folder / split} is no saved Dataset"
+            )
     return splits
 
 
@@ -82,10 +84,12 @@ def _arrow_files(paths: list[Path], label: str) -> Iterator[Batch]:
                     yield batch
                     first += len(batch.rows or ())
         except (pyarrow.ArrowException, OSError) as error:
-            raise UserError(f"{label}: {path.name} is not a whole Arrow file ({_line(error)}); fetch it again") from None
+            raise UserError(
+                f"{label}: {path.name} is not a whole Arrow file ({_line(error)}); fetch it again"
+            ) from None
 
 
-def _record_batches(source):  # noqa: ANN001, ANN202 - pyarrow has no stubs
+def _record_batches(source):
     import pyarrow
 
     if source.size() >= 6 and source.read_at(6, 0) == b"ARROW1":
@@ -96,7 +100,7 @@ def _record_batches(source):  # noqa: ANN001, ANN202 - pyarrow has no stubs
         yield from pyarrow.ipc.open_stream(source)
 
 
-def _batches(record_batches, label: str, first: int = 1) -> Iterator[Batch]:  # noqa: ANN001
+def _batches(record_batches, label: str, first: int = 1) -> Iterator[Batch]:
     for records in record_batches:
         for start in range(0, records.num_rows, BATCH_ROWS):
             rows = records.slice(start, BATCH_ROWS).to_pylist()

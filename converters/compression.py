@@ -48,7 +48,7 @@ class HashedFile(io.RawIOBase):
     """A raw file that hashes what is read from it and knows how far it is (`position`, bytes as stored)."""
 
     def __init__(self, path: Path) -> None:
-        self._file = open(path, "rb", buffering=0)
+        self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close
         self._hash = SideHash()
         self.position = 0
 
@@ -106,7 +106,7 @@ class Stream:
     """`read(size)` of decompressed bytes; `position` and `sha256()` are of the stored file."""
 
     def __init__(self, path: Path, label: str) -> None:
-        self.label = label
+        self.path, self.label = path.resolve(), label
         try:
             with open(path, "rb") as start:
                 magic = start.read(4)
@@ -131,7 +131,9 @@ class Stream:
         try:
             block = self.stream.read(size)
         except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError, OSError) as error:
-            raise UserError(f"{self.label}: the compressed file is damaged or cut off ({error}); fetch it again") from None
+            raise UserError(
+                f"{self.label}: the compressed file is damaged or cut off ({error}); fetch it again"
+            ) from None
         return block
 
     def sha256(self) -> str:

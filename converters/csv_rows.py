@@ -58,7 +58,9 @@ def encoding_of(path: Path, label: str) -> str:
 
 
 def _unknown_encoding(label: str, line: int) -> UserError:
-    return UserError(f"{label}: line {line} is neither UTF-8 nor GB18030; convert the file first, e.g. iconv -f WINDOWS-1252 -t UTF-8")
+    return UserError(
+        f"{label}: line {line} is neither UTF-8 nor GB18030; convert the file first, e.g. iconv -f WINDOWS-1252 -t UTF-8"
+    )
 
 
 def csv_batches(stream: Stream, encoding: str, delimiter: str) -> Iterator[Batch]:
@@ -92,7 +94,9 @@ def csv_batches(stream: Stream, encoding: str, delimiter: str) -> Iterator[Batch
             last = "".join(kept.lines) if kept.at_end else ""
             kept.lines.clear()
             if last and _open_quote(last, delimiter):
-                raise UserError(f"{stream.label}: row {position}: a quoted field is never closed (a truncated file?); fetch it again")
+                raise UserError(
+                    f"{stream.label}: row {position}: a quoted field is never closed (a truncated file?); fetch it again"
+                )
     except csv.Error as error:
         raise UserError(f"{stream.label}: row {position + 1}: not CSV ({error}); is a closing quote missing?") from None
     if rows:

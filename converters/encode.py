@@ -19,7 +19,7 @@ import orjson
 from converters.batches import Batch, Unreadable, lenient
 from converters.shape import Options, Reject, Shape
 from converters.sources import shape_named
-from converters.splits import normalise
+from converters.splits import normalise_all
 
 
 @dataclass(frozen=True)
@@ -57,21 +57,16 @@ def row_id(body: dict[str, Any]) -> str:
 def encode(batch: Batch, job: Job) -> Encoded:
     """Convert and encode one batch. Raises UserError only for text that is not UTF-8."""
     shape = shape_named(job.source, job.shape)
-    convert, options, published, with_groups = shape.convert, job.options, job.split, job.with_groups
-    first_bound, second_bound = job.bounds
-    seed, loads, dumps = sha256(b"%d\n" % job.seed), orjson.loads, orjson.dumps
-    start = b',"meta":{"source":%b,"origin":%b:' % (dumps(shape.name), dumps(job.label)[:-1])
-    pieces: tuple[list[bytes], list[bytes], list[bytes]] = ([], [], [])
-    heads: list[bytes] = []
-    group_heads: list[bytes] = []
-    codes = bytearray()
+    convert, options, loads, dumps = shape.convert, job.options, orjson.loads, orjson.dumps
+    contents: list[bytes] = []
+    groups: list[str] = []
+    ends: list[bytes] = []
     rejects: list[bytes] = []
     reasons: Counter[str] = Counter()
     repaired: Counter[str] = Counter()
     count = 0
-    stored = batch.stored() if shape.expand is None else _expanded(batch, shape)
     as_text = batch.lines is not None and shape.expand is None
-    for position, row in stored:
+    for position, row in batch.stored() if shape.expand is None else _expanded(batch, shape):
         count += 1
         try:
             if as_text:
@@ -87,11 +82,7 @@ def encode(batch: Batch, job: Job) -> Encoded:
             if row.__class__ is not dict:
                 raise Reject(row.reason if isinstance(row, Unreadable) else "not-an-object")
             body, group, meta = convert(row, options)
-            share = seed.copy()
-            share.update(normalise(group))
-            place = share.digest()[:8]
             content = dumps(body)
-            head = sha256(content).digest()[:8]
             if meta:
                 if "source" in meta or "origin" in meta:
                     meta = {f"row_{key}" if key in ("source", "origin") else key: value for key, value in meta.items()}
@@ -104,27 +95,33 @@ def encode(batch: Batch, job: Job) -> Encoded:
             reasons[reject.reason] += 1
             rejects.append(_reject_line(job.label, position, reject.reason, row))
             continue
-        except (TypeError, UnicodeEncodeError) as error:
+        except TypeError as error:
             # half a surrogate pair or an integer past 64 bits, from a reader that lets them through
             reason = _unstorable(error)
             reasons[reason] += 1
             rejects.append(_reject_line(job.label, position, reason, row))
             continue
-        code = published
-        if code < 0:
-            code = 0 if place < first_bound else 1 if place < second_bound else 2
-        heads.append(head)
-        codes.append(code)
-        if with_groups:
-            group_heads.append(place)
-        where = b"%d" % position if position.__class__ is int else position
-        pieces[code].extend((b'{"id":"', hexlify(head), b'",', content[1:-1], start, where, end))
+        contents.append(content)
+        groups.append(group)
+        ends.append(b"%d%b" % (position, end) if position.__class__ is int else position + end)
+    heads = [sha256(content).digest()[:8] for content in contents]
+    salt = b"%d\n" % job.seed
+    places = [sha256(salt + group).digest()[:8] for group in normalise_all(groups)] if groups else []
+    first, second = job.bounds
+    if job.split < 0:
+        codes = bytes([0 if place < first else 1 if place < second else 2 for place in places])
+    else:
+        codes = bytes([job.split]) * len(places)
+    between = b',"meta":{"source":%b,"origin":%b:' % (dumps(shape.name), dumps(job.label)[:-1])
+    pieces: tuple[list[bytes], list[bytes], list[bytes]] = ([], [], [])
+    for code, head, content, end in zip(codes, heads, contents, ends, strict=True):
+        pieces[code].extend((b'{"id":"', hexlify(head), b'",', content[1:-1], between, end))
     return Encoded(
         rows=count,
         ids=array("Q", b"".join(heads)),
-        codes=bytes(codes),
+        codes=codes,
         blobs=(b"".join(pieces[0]), b"".join(pieces[1]), b"".join(pieces[2])),
-        groups=array("Q", b"".join(group_heads)) if with_groups else None,
+        groups=array("Q", b"".join(places)) if job.with_groups else None,
         rejects=b"".join(rejects),
         reasons=dict(reasons),
         repaired=dict(repaired),

@@ -45,7 +45,11 @@ def export(folder: Path, format: str, kind: str) -> dict[str, str]:  # noqa: A00
         path, aside = folder / f"{split}.jsonl", folder / f"{split}.jsonl.new"
         with open(aside, "wb", buffering=1 << 20) as target:
             for row in _rows(path):
-                target.write(orjson.dumps({"id": row["id"], **rewrite(row), "meta": row["meta"]}, None, orjson.OPT_APPEND_NEWLINE))
+                target.write(
+                    orjson.dumps(
+                        {"id": row["id"], **rewrite(row), "meta": row["meta"]}, None, orjson.OPT_APPEND_NEWLINE
+                    )
+                )
         aside.replace(path)
     return {f"{split}.jsonl": file_sha256(folder / f"{split}.jsonl") for split in SPLITS}
 
@@ -77,7 +81,11 @@ def layout(format: str, kind: str, file: Path) -> dict[str, Any] | None:  # noqa
     if format == "prompt-completion":
         if isinstance(next(_rows(file))["prompt"], list):
             return None
-        return {**ranking, "formatting": "alpaca", "columns": {"prompt": "prompt"} | (answers or {"response": "completion"})}
+        return {
+            **ranking,
+            "formatting": "alpaca",
+            "columns": {"prompt": "prompt"} | (answers or {"response": "completion"}),
+        }
     return {}
 
 

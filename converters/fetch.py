@@ -63,16 +63,25 @@ def fetch(name: str, dataset_dir: Path, request: Request | None = None) -> Resul
     """Download and convert one published set under its own name. Raises UserError: unknown name, no hub copy, no network."""
     known = published(dataset_dir)
     if name not in known:
-        raise UserError(f"dataset {name!r} is not registered and not in {dataset_dir / 'sources.yaml'}; there are {', '.join(known)}")
+        raise UserError(
+            f"dataset {name!r} is not registered and not in {dataset_dir / 'sources.yaml'}; there are {', '.join(known)}"
+        )
     entry = known[name]
-    print(f"{name}: {entry.hub_id or 'no hub copy'}, licence {entry.licence}{f', {entry.size}' if entry.size else ''}", flush=True)
+    print(
+        f"{name}: {entry.hub_id or 'no hub copy'}, licence {entry.licence}{f', {entry.size}' if entry.size else ''}",
+        flush=True,
+    )
     if entry.hub_id is None:
         raise UserError(f"dataset {name!r} has no hub copy; get the file and run: {entry.local_command()}")
     base = request or Request(source=entry.source, inputs=[], dataset_dir=dataset_dir)
     try:
-        return convert(replace(base, source=entry.source, inputs=[entry.hub_id], name=base.name or name, dataset_dir=dataset_dir))
+        return convert(
+            replace(base, source=entry.source, inputs=[entry.hub_id], name=base.name or name, dataset_dir=dataset_dir)
+        )
     except UserError as error:
-        raise UserError(str(error).replace(f"{OFFLINE_HINT}INPUT=<file or folder>", f"{OFFLINE_HINT}{entry.local_command()}")) from None
+        raise UserError(
+            str(error).replace(f"{OFFLINE_HINT}INPUT=<file or folder>", f"{OFFLINE_HINT}{entry.local_command()}")
+        ) from None
 
 
 def main(argv: list[str]) -> int:
@@ -80,7 +89,9 @@ def main(argv: list[str]) -> int:
     from converters import __main__ as cli
     from converters import report
 
-    parser = argparse.ArgumentParser(prog="python -m converters fetch", description="Download and convert a set of datasets/sources.yaml.")
+    parser = argparse.ArgumentParser(
+        prog="python -m converters fetch", description="Download and convert a set of datasets/sources.yaml."
+    )
     parser.add_argument("name")
     cli.add_options(parser, with_name=False)
     args = parser.parse_args(argv)

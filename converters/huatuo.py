@@ -36,9 +36,6 @@ def _answer(value: object) -> str:
     return answer
 
 
-# --- question sets: questions (flat or nested) and answers ---------------------------------------------------------------
-
-
 def _phrasings(row: object, plural: str, singular: str) -> list[Any] | None:
     """The strings under `plural` or `singular`, one level of nesting opened; None when neither is there."""
     if not isinstance(row, dict):
@@ -71,8 +68,11 @@ def _is_consultation(row: object) -> bool:
 
 
 def _is_encyclopedia(row: object) -> bool:
-    return _is_question_set(row) and isinstance(row, dict) and isinstance(row.get("questions"), list) and any(
-        isinstance(entry, list) for entry in row["questions"]
+    return (
+        _is_question_set(row)
+        and isinstance(row, dict)
+        and isinstance(row.get("questions"), list)
+        and any(isinstance(entry, list) for entry in row["questions"])
     )
 
 
@@ -108,16 +108,24 @@ def _others(name: str, values: list[Any], taken: str) -> dict[str, Any]:
     if not others:
         return {}
     short = [value for value in others if len(value) <= SHORT]
-    return {name: short} if sum(map(len, short)) <= 5 * SHORT and len(short) == len(others) else {f"{name}_count": len(others)}
+    return (
+        {name: short}
+        if sum(map(len, short)) <= 5 * SHORT and len(short) == len(others)
+        else {f"{name}_count": len(others)}
+    )
 
-
-# --- flat rows ---------------------------------------------------------------------------------------------------------------
 
 LITE_USED = frozenset(("question", "answer"))
 
 
 def _is_lite(row: object) -> bool:
-    return isinstance(row, dict) and "question" in row and "answer" in row and "label" in row and ("score" in row or "related_diseases" in row)
+    return (
+        isinstance(row, dict)
+        and "question" in row
+        and "answer" in row
+        and "label" in row
+        and ("score" in row or "related_diseases" in row)
+    )
 
 
 def _lite(row: Any, options: Options) -> Draft:
@@ -132,7 +140,7 @@ def _lite(row: Any, options: Options) -> Draft:
     if answer[:4] in URL_STARTS and is_url(answer):
         raise Reject("answer-is-url")
     messages = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    return Draft({"messages": messages}, question, leftover(row, LITE_USED))
+    return {"messages": messages}, question, leftover(row, LITE_USED)  # type: ignore[return-value]  # a bare tuple is cheaper
 
 
 O1_USED = frozenset(("Question", "Complex_CoT", "Response"))
@@ -167,18 +175,25 @@ def _toyhom(row: Any, options: Options) -> Draft:
     return Draft(_pair(question, _answer(row.get("answer"))), question, leftover(row, used))
 
 
-# --- instruction rows (Huatuo-Llama) -----------------------------------------------------------------------------------------
-
 INSTRUCTION_USED = frozenset(("instruction", "input", "output"))
 
 
 def _is_instruction(row: object) -> bool:
-    return isinstance(row, dict) and "instruction" in row and "output" in row and "history" not in row and "system" not in row
+    return (
+        isinstance(row, dict)
+        and "instruction" in row
+        and "output" in row
+        and "history" not in row
+        and "system" not in row
+    )
 
 
 def _is_inline(row: object) -> bool:
-    return _is_instruction(row) and isinstance(row, dict) and isinstance(row["instruction"], str) and bool(
-        INLINE_TURN.match(row["instruction"].strip())
+    return (
+        _is_instruction(row)
+        and isinstance(row, dict)
+        and isinstance(row["instruction"], str)
+        and bool(INLINE_TURN.match(row["instruction"].strip()))
     )
 
 
@@ -206,9 +221,6 @@ def _inline(instruction: str, row: dict[str, Any]) -> Draft:
     return _conversation_draft(messages, repaired, leftover(row, INSTRUCTION_USED))
 
 
-# --- conversations -----------------------------------------------------------------------------------------------------------
-
-
 def _conversation_draft(messages: list[dict[str, str]], repaired: str, meta: dict[str, Any]) -> Draft:
     if repaired:
         meta = {**meta, "repaired": repaired}
@@ -216,8 +228,11 @@ def _conversation_draft(messages: list[dict[str, str]], repaired: str, meta: dic
 
 
 def _is_marked_turns(row: object) -> bool:
-    return isinstance(row, dict) and isinstance(row.get("data"), list) and bool(row["data"]) and all(
-        isinstance(turn, str) for turn in row["data"]
+    return (
+        isinstance(row, dict)
+        and isinstance(row.get("data"), list)
+        and bool(row["data"])
+        and all(isinstance(turn, str) for turn in row["data"])
     )
 
 
@@ -229,10 +244,11 @@ def _marked_turns(row: Any, options: Options) -> Draft:
     try:
         # the published layout, strictly alternating and at most 128 turns, without a detour
         texts = [turn[2:].strip() for turn in data]
-        if all(texts) and not len(texts) & 1 and 0 < len(texts) <= len(ROLES) and all(map(str.startswith, data, MARKS)):
-            if not is_url(texts[-1]):
-                messages = [{"role": role, "content": said} for role, said in zip(ROLES, texts)]  # noqa: B905 - ROLES is longer
-                return Draft({"messages": messages}, texts[0], leftover(row, MARKED_USED) if len(row) > 1 else {})
+        alternate = 0 < len(texts) <= len(ROLES) and not len(texts) & 1 and all(map(str.startswith, data, MARKS))
+        if alternate and all(texts) and not is_url(texts[-1]):
+            messages = [{"role": role, "content": said} for role, said in zip(ROLES, texts)]  # noqa: B905 - ROLES is longer
+            meta = leftover(row, MARKED_USED) if len(row) > 1 else {}
+            return {"messages": messages}, texts[0], meta  # type: ignore[return-value]  # a bare tuple is cheaper
     except (TypeError, AttributeError):
         pass  # a turn that is no text: told by name below
     messages, repaired = messages_of([_marked(turn, index) for index, turn in enumerate(data)])
@@ -257,7 +273,11 @@ CONVERSATION_USED = frozenset(("conversations",))
 
 def _is_gpt_conversation(row: object) -> bool:
     turns = row.get("conversations") if isinstance(row, dict) else None
-    return isinstance(turns, list) and bool(turns) and all(isinstance(turn, dict) and "from" in turn and "value" in turn for turn in turns)
+    return (
+        isinstance(turns, list)
+        and bool(turns)
+        and all(isinstance(turn, dict) and "from" in turn and "value" in turn for turn in turns)
+    )
 
 
 def _gpt_conversation(row: Any, options: Options) -> Draft:
@@ -273,10 +293,16 @@ def _gpt_conversation(row: Any, options: Options) -> Draft:
 
 
 SHAPES = (
-    Shape("huatuo-consultation", SOURCE, "huatuo_consultation", ("questions", "answers"), _is_consultation, _question_set),
+    Shape(
+        "huatuo-consultation", SOURCE, "huatuo_consultation", ("questions", "answers"), _is_consultation, _question_set
+    ),
     Shape("huatuo26m-lite", SOURCE, "huatuo_lite", ("id", "question", "answer", "label", "score"), _is_lite, _lite),
-    Shape("huatuo-encyclopedia", SOURCE, "huatuo_encyclopedia", ("questions", "answers"), _is_encyclopedia, _question_set),
-    Shape("huatuo-knowledge-graph", SOURCE, "huatuo_knowledge_graph", ("questions", "answers"), _is_graph, _question_set),
+    Shape(
+        "huatuo-encyclopedia", SOURCE, "huatuo_encyclopedia", ("questions", "answers"), _is_encyclopedia, _question_set
+    ),
+    Shape(
+        "huatuo-knowledge-graph", SOURCE, "huatuo_knowledge_graph", ("questions", "answers"), _is_graph, _question_set
+    ),
     Shape("toyhom", SOURCE, "toyhom", ("department", "title", "ask", "answer"), _is_toyhom, _toyhom),
     Shape("huatuo26m-qa", SOURCE, "huatuo26m_qa", ("questions", "answers"), _is_question_set, _question_set),
     Shape("huatuogpt-v1", SOURCE, "huatuogpt_v1", ("data",), _is_marked_turns, _marked_turns),

@@ -57,7 +57,13 @@ def open_split(entry: Input, stream: bool) -> Table:
     split = _load(word, stream)[name]
     fingerprint = str(getattr(split, "_fingerprint", "streamed"))
     return Table(
-        entry.label, "hub", 0, _batches(split, entry.label, stream), lambda: 0, lambda: f"fingerprint:{fingerprint}", lambda: None
+        entry.label,
+        "hub",
+        0,
+        _batches(split, entry.label, stream),
+        lambda: 0,
+        lambda: f"fingerprint:{fingerprint}",
+        lambda: None,
     )
 
 
@@ -65,7 +71,9 @@ def open_split(entry: Input, stream: bool) -> Table:
 def _load(word: str, stream: bool) -> dict[str, Any]:
     """`Org/Name` or `Org/Name:config` → its splits. Raises UserError when the hub cannot be reached or knows no such set."""
     if not reachable():
-        os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is imported: the cache answers at once, or nothing does
+        os.environ["HF_HUB_OFFLINE"] = (
+            "1"  # read when the library is imported: the cache answers at once, or nothing does
+        )
     import datasets
 
     name, _, config = word.partition(":")

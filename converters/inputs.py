@@ -9,9 +9,30 @@ from pathlib import Path
 from converters.columnar import dataset_dict_splits, is_arrow_folder
 from store.errors import UserError
 
-DATA_SUFFIXES = {".json", ".jsonl", ".csv", ".tsv", ".parquet", ".arrow", ".pkl", ".pickle", ".gz", ".zst", ".ndjson", ".txt"}
+DATA_SUFFIXES = {
+    ".json",
+    ".jsonl",
+    ".csv",
+    ".tsv",
+    ".parquet",
+    ".arrow",
+    ".pkl",
+    ".pickle",
+    ".gz",
+    ".zst",
+    ".ndjson",
+    ".txt",
+}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+(:[\w.-]+)?")
-_NAMES = {"train": "train", "training": "train", "validation": "val", "valid": "val", "val": "val", "dev": "val", "test": "test"}
+_NAMES = {
+    "train": "train",
+    "training": "train",
+    "validation": "val",
+    "valid": "val",
+    "val": "val",
+    "dev": "val",
+    "test": "test",
+}
 _AT_START = re.compile(r"(train|training|validation|valid|val|dev|test)(?=[_.\-]|$)", re.IGNORECASE)
 _AT_END = re.compile(r"[_.\-](train|training|validation|valid|val|dev|test)$", re.IGNORECASE)
 
@@ -48,7 +69,10 @@ def gather(words: list[str]) -> list[Input]:
 def _folder(root: Path) -> list[Input]:
     splits = dataset_dict_splits(root)
     if splits:
-        return [Input(root / name, f"{root.name}/{name}", str(root), True, _NAMES.get(name.lower(), None)) for name in splits]
+        return [
+            Input(root / name, f"{root.name}/{name}", str(root), True, _NAMES.get(name.lower()))
+            for name in splits
+        ]
     if is_arrow_folder(root):
         return [Input(root, root.name, str(root.parent), explicit=True)]
     found: list[Input] = []

@@ -7,6 +7,7 @@ after that point can be trusted, so it is a bad FILE: one UserError with the row
 
 from __future__ import annotations
 
+import collections
 import json
 import re
 from collections.abc import Iterator
@@ -26,18 +27,20 @@ _DECODE = json.JSONDecoder(parse_constant=lambda _: None).raw_decode
 
 def line_batches(stream: Stream) -> Iterator[Batch]:
     """Batches of whole lines; `first` is a line number. A byte-order mark at the start is dropped."""
-    rest, number = b"", 1
+    rest, number, offset = b"", 1, 0
     start = True
     while block := stream.read(BATCH_BYTES):
         if start:
-            block, start = block.removeprefix(BOM), False
+            offset, start = (len(BOM) if block.startswith(BOM) else 0), False
+            block = block[offset:]
         cut = block.rfind(b"\n") + 1
         if not cut:
             rest += block
             continue
         data, rest = rest + block[:cut], block[cut:]
-        yield Batch(stream.label, number, lines=data)
-        number += data.count(b"\n")
+        place = None if stream.packed else (str(stream.path), offset, len(data))
+        yield Batch(stream.label, number, lines=data, place=place)
+        number, offset = number + data.count(b"\n"), offset + len(data)
     if rest.strip():
         yield Batch(stream.label, number, lines=rest)
 
@@ -95,9 +98,8 @@ def _take(
                 return Batch(label, number, rows=rows, array=inner), len(buffer), True
     elif boundary is not None:
         # the last boundary near the end; a wrong guess (a nested list of like objects) does not parse and is found out
-        last = None
-        for last in boundary.finditer(buffer, max(0, len(buffer) - (BATCH_BYTES >> 3))):
-            pass
+        near_end = boundary.finditer(buffer, max(0, len(buffer) - (BATCH_BYTES >> 3)))
+        last = next(iter(collections.deque(near_end, maxlen=1)), None)
         if last is not None:
             inner = buffer[: last.start(1)]
             rows = _parsed(inner)
@@ -172,11 +174,17 @@ def _skip(text: str, place: int) -> int:
 
 def _nothing_after(buffer: bytes, stream: Stream, number: int) -> None:
     if buffer.strip(SPACE) or stream.read(BATCH_BYTES).strip(SPACE):
-        raise UserError(f"{stream.label}: there is more text after the array's closing bracket (after row {number - 1}); expected one array")
+        raise UserError(
+            f"{stream.label}: there is more text after the array's closing bracket (after row {number - 1}); expected one array"
+        )
 
 
 def _broken(label: str, number: int, near: bytes) -> UserError:
     if not near.strip(SPACE):
-        return UserError(f"{label}: the JSON array ends after row {number - 1} without a closing bracket (a truncated file?); fetch it again")
+        return UserError(
+            f"{label}: the JSON array ends after row {number - 1} without a closing bracket (a truncated file?); fetch it again"
+        )
     shown = near.strip(SPACE)[:40].decode(errors="replace")
-    return UserError(f"{label}: row {number} of the JSON array is broken or cut off near {shown!r}; expected a whole JSON value and then , or ]")
+    return UserError(
+        f"{label}: row {number} of the JSON array is broken or cut off near {shown!r}; expected a whole JSON value and then , or ]"
+    )

@@ -18,7 +18,7 @@ def _is_qa(row: object) -> bool:
     if not isinstance(row, dict):
         return False
     names = {name.lower() for name in row if isinstance(name, str)}
-    return USED <= names and not names & {"label", "related_diseases", "ask", "complex_cot"}
+    return names >= USED and not names & {"label", "related_diseases", "ask", "complex_cot"}
 
 
 def _convert(row: Any, options: Options) -> Draft:

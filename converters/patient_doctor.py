@@ -41,7 +41,9 @@ def _convert(row: Any, options: Options) -> Draft:
         reply = text(row["doctor"], "empty-answer")
     if is_url(reply):
         raise Reject("answer-is-url")
-    description, patient = (value.strip() if isinstance(value, str) else "" for value in (row.get("description"), row.get("patient")))
+    description, patient = (
+        value.strip() if isinstance(value, str) else "" for value in (row.get("description"), row.get("patient"))
+    )
     if not description and not patient:
         raise Reject("empty-question")
     question = patient if patient.startswith(description) else f"{description}\n\n{patient}".strip()
@@ -57,6 +59,11 @@ def _convert(row: Any, options: Options) -> Draft:
 
 SHAPES = (
     Shape(
-        "patient-doctor", "patient-doctor", "patient_doctor", ("Description", "Doctor", "Patient", "Status"), _is_patient_doctor, _convert
+        "patient-doctor",
+        "patient-doctor",
+        "patient_doctor",
+        ("Description", "Doctor", "Patient", "Status"),
+        _is_patient_doctor,
+        _convert,
     ),
 )

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 
-class progress:  # noqa: N801 - used like a function
+class progress:
     """`with progress(total_bytes) as bar: bar.show(bytes_so_far, rows_so_far)`; on stderr."""
 
     def __init__(self, total: int) -> None:
@@ -26,6 +26,8 @@ class progress:  # noqa: N801 - used like a function
     def __enter__(self) -> progress:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.close()

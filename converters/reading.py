@@ -51,7 +51,13 @@ def open_table(path: Path, label: str) -> Table:
     if path.is_dir():
         files = columnar.arrow_files(path, label)
         size = sum(file.stat().st_size for file in files)
-        return _whole(label, "arrow folder", size, columnar.arrow_folder_batches(path, label), lambda: columnar.folder_sha256(files))
+        return _whole(
+            label,
+            "arrow folder",
+            size,
+            columnar.arrow_folder_batches(path, label),
+            lambda: columnar.folder_sha256(files),
+        )
     size = path.stat().st_size
     head, complete = _head(path, label)
     if not head.strip(SPACE):
@@ -88,7 +94,7 @@ def _text_table(path: Path, label: str, size: int, head: bytes, complete: bool) 
 
 
 def text_format(head: bytes, complete: bool) -> str:
-    """"json array", "json lines" or "csv" from the start of a text file (`complete`: it is the whole file).
+    """ "json array", "json lines" or "csv" from the start of a text file (`complete`: it is the whole file).
 
     `[` opens an array unless the first line is a whole value and another line follows. Anything else is JSON lines when
     most of the first lines parse as JSON objects or lists, or when it opens with `{` (then its rows will be rejected one by one).

@@ -19,16 +19,25 @@ def recognise(label: str, batch: Batch, shapes: tuple[Shape, ...]) -> Shape:
     Raises OtherShape when no row is of any shape, UserError when none of them parses.
     """
     positions, rows = batch.head(VOTERS).parse()
-    readable = [(position, row) for position, row in zip(positions, rows, strict=True) if not isinstance(row, Unreadable)]
+    readable = [
+        (position, row) for position, row in zip(positions, rows, strict=True) if not isinstance(row, Unreadable)
+    ]
     if not readable and batch.lines is None:
-        raise OtherShape(f"{label}: row 1: none of the first {len(rows)} rows has as many columns as the first line; expected a CSV header")
+        raise OtherShape(
+            f"{label}: row 1: none of the first {len(rows)} rows has as many columns as the first line; expected a CSV header"
+        )
     if not readable:
-        raise UserError(f"{label}: row 1: none of the first {len(rows)} rows parses as JSON; expected one JSON value a line, an array, or CSV")
+        raise UserError(
+            f"{label}: row 1: none of the first {len(rows)} rows parses as JSON; expected one JSON value a line, an array, or CSV"
+        )
     votes = [sum(map(shape.recognise, (row for _, row in readable))) for shape in shapes]
     best = max(votes)
     if not best:
         raise OtherShape(_no_shape(label, *readable[0], shapes))
-    return next((shape for shape, count in zip(shapes, votes, strict=True) if 2 * count >= len(readable)), shapes[votes.index(best)])
+    return next(
+        (shape for shape, count in zip(shapes, votes, strict=True) if 2 * count >= len(readable)),
+        shapes[votes.index(best)],
+    )
 
 
 def _no_shape(label: str, position: int, row: object, shapes: tuple[Shape, ...]) -> str:

@@ -30,7 +30,11 @@ def lines(result: Result) -> list[str]:
     text.append(f"written to {result.out}")
     if result.registered:
         recipe = "a dpo recipe" if manifest["kind"] == "preference" else "an sft or lora recipe"
-        use = f"to train on it: DATASET={result.name} with {recipe}" if manifest["splits"]["train"] else "it has no rows to train on"
+        use = (
+            f"to train on it: DATASET={result.name} with {recipe}"
+            if manifest["splits"]["train"]
+            else "it has no rows to train on"
+        )
         text.append(f"registered as {', '.join(result.registered)}; {use}")
     else:
         text.append(f"not registered: LLaMA-Factory cannot read FORMAT={manifest['options']['format']}")

@@ -76,7 +76,9 @@ def convert(request: Request) -> Result:
         found, skipped = recognise_all(request, shapes)
         kinds = {item.shape.kind for item in found}
         if len(kinds) > 1:
-            raise UserError(f"{' '.join(request.inputs)}: both preference pairs and single answers; convert one INPUT at a time")
+            raise UserError(
+                f"{' '.join(request.inputs)}: both preference pairs and single answers; convert one INPUT at a time"
+            )
         kind = kinds.pop()
         names = {item.shape.dataset for item in found}
         name = request.name or (names.pop() if len(names) == 1 else request.source.replace("-", "_"))
@@ -133,7 +135,9 @@ def recognise_all(request: Request, shapes: tuple[Shape, ...]) -> tuple[list[Rec
         found.append(Recognised(entry, shape, record | {"split": entry.split, "rows": 0, "kept": 0}))
     if not found:
         first = f"; e.g. {skipped[0]['path']}: {skipped[0]['reason']}" if skipped else ""
-        raise UserError(f"{' '.join(request.inputs)}: no file of source {request.source} in it ({len(skipped)} skipped{first})")
+        raise UserError(
+            f"{' '.join(request.inputs)}: no file of source {request.source} in it ({len(skipped)} skipped{first})"
+        )
     return found, skipped
 
 
@@ -154,7 +158,14 @@ def _encode_all(
         for item in found:
             split = SPLITS.index(item.entry.split) if item.entry.split else -1
             job = Job(
-                request.source, item.shape.name, item.entry.label, request.options, request.seed, bounds, split, published
+                request.source,
+                item.shape.name,
+                item.entry.label,
+                request.options,
+                request.seed,
+                bounds,
+                split,
+                published,
             )
             table = _open(item.entry, request.stream)
             try:
@@ -183,11 +194,18 @@ def _limited(batches: Iterator[Batch], limit: int) -> Iterator[Batch]:
 
 
 def _manifest(
-    request: Request, found: list[Recognised], skipped: list[dict[str, str]], writer: Writer, name: str, shares: dict[str, float]
+    request: Request,
+    found: list[Recognised],
+    skipped: list[dict[str, str]],
+    writer: Writer,
+    name: str,
+    shares: dict[str, float],
 ) -> dict[str, Any]:
     kept, rejected = sum(writer.kept.values()), sum(writer.reasons.values())
     if writer.rows_in != kept + rejected + writer.duplicates:
-        raise AssertionError(f"rows_in {writer.rows_in} != {kept} kept + {rejected} rejected + {writer.duplicates} duplicates")
+        raise AssertionError(
+            f"rows_in {writer.rows_in} != {kept} kept + {rejected} rejected + {writer.duplicates} duplicates"
+        )
     shapes = list(dict.fromkeys(item.shape.name for item in found))
     return {
         "name": name,

@@ -32,7 +32,9 @@ class Encoders:
             from multiprocessing import get_context
 
             # started before any reader has threads, so that forking is safe
-            self._pool = ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=_prepare, initargs=(os.getpid(),))
+            self._pool = ProcessPoolExecutor(
+                workers, mp_context=get_context("fork"), initializer=_prepare, initargs=(os.getpid(),)
+            )
             self._pool.submit(int).result()
 
     def encode(self, batches: Iterable[Batch], job: Job) -> Iterator[Encoded]:
@@ -63,7 +65,9 @@ class Encoders:
     def __enter__(self) -> Encoders:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ class Writer:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._files = {name: open(folder / f"{name}.jsonl", "wb", buffering=1 << 20) for name in (*SPLITS, "rejects")}
+        self._files = {name: open(folder / f"{name}.jsonl", "wb", buffering=1 << 20) for name in (*SPLITS, "rejects")}  # noqa: SIM115
         self._hashes = {name: SideHash() for name in self._files}
         self.seen: set[int] = set()
         self.rows_in = self.duplicates = 0
@@ -47,7 +48,7 @@ class Writer:
 
     def _add_one_by_one(self, batch: Encoded, codes: bytes) -> int:
         """The batch holds a duplicate, or rows that move to another split."""
-        lines = [iter(blob.splitlines(keepends=True)) for blob in batch.blobs]
+        lines = [iter(io.BytesIO(blob)) for blob in batch.blobs]
         kept: tuple[list[bytes], list[bytes], list[bytes]] = ([], [], [])
         for number, code, target in zip(batch.ids, batch.codes, codes, strict=True):
             line = next(lines[code])
@@ -67,13 +68,14 @@ class Writer:
         _, val, test = self.held
         if published >= 0:
             for group in batch.groups:
-                if published != 2 and group in test or published == 0 and group in val:
+                if (published != 2 and group in test) or (published == 0 and group in val):
                     self.crossing.add(group)
             if published > 0:
                 self.held[published].update(batch.groups)
             return batch.codes
         codes = bytes(
-            2 if group in test else 1 if group in val else code for group, code in zip(batch.groups, batch.codes, strict=True)
+            2 if group in test else 1 if group in val else code
+            for group, code in zip(batch.groups, batch.codes, strict=True)
         )
         return codes if codes != batch.codes else batch.codes
 
@@ -96,5 +98,7 @@ class Writer:
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

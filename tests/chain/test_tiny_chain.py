@@ -126,7 +126,7 @@ def test_a_merged_model_has_the_same_logits_in_every_environment(preferred: Path
 def test_the_models_are_served_and_judged(workspace: Path, run: Run, trained: Path, preferred: Path) -> None:
     done = run(
         "eval", "run", "--model", "base=base", "--model", "sft=sft-tiny", "--task", "soap", "--dataset", "soap_sample",
-        "--split", "train", "--judge", "lexical", "--limit", "4",
+        "--split", "train", "--judge", "lexical", "--limit", "4", "--set", "max_tokens=128",
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "lexical stand-in" in done.stdout and "memory of training rows" in done.stdout

@@ -27,7 +27,13 @@ def jsonl(path: Path, rows: list[Any]) -> Path:
     """Write rows as JSON lines; a str or bytes row is written as it is."""
     with open(path, "wb") as target:
         for row in rows:
-            line = row.encode() if isinstance(row, str) else row if isinstance(row, bytes) else json.dumps(row, ensure_ascii=False).encode()
+            line = (
+                row.encode()
+                if isinstance(row, str)
+                else row
+                if isinstance(row, bytes)
+                else json.dumps(row, ensure_ascii=False).encode()
+            )
             target.write(line + b"\n")
     return path
 
@@ -51,7 +57,11 @@ def read_json(path: Path) -> Any:
 def read(result: Result, split: str | None = None) -> list[dict[str, Any]]:
     """The rows of one split file, or of all three."""
     names = [split] if split else ["train", "val", "test"]
-    return [json.loads(line) for name in names for line in (result.out / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [
+        json.loads(line)
+        for name in names
+        for line in (result.out / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def rejects(result: Result) -> list[dict[str, Any]]:

@@ -11,8 +11,14 @@ import pytest
 from store.registry import entries
 from tests.converters.running import jsonl, read, run
 
-TURNS = [{"role": "system", "content": "s"}, *({"role": role, "content": f"{role} {n}"} for n in range(2) for role in ("user", "assistant"))]
-PLAIN = [{"messages": [{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": f"a{n}"}], "n": n} for n in range(5)]
+TURNS = [
+    {"role": "system", "content": "s"},
+    *({"role": role, "content": f"{role} {n}"} for n in range(2) for role in ("user", "assistant")),
+]
+PLAIN = [
+    {"messages": [{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": f"a{n}"}], "n": n}
+    for n in range(5)
+]
 PAIRS = [{"prompt": f"prompt {n}", "chosen": f"good {n}", "rejected": f"bad {n}"} for n in range(4)]
 
 
@@ -62,7 +68,7 @@ def test_arrow(tmp_path: Path) -> None:
     assert [row["messages"][1]["content"] for row in loaded["train"]] == [f"a{n}" for n in range(5)]
     assert json.loads(loaded["train"][0]["meta"])["n"] == 0
     assert (tmp_path / "datasets" / entries(tmp_path / "datasets")["set"]["file_name"]).is_file()
-    assert not list(result.out.glob("*.jsonl")) == ["train.jsonl"]
+    assert [path.name for path in result.out.glob("*.jsonl")] == ["rejects.jsonl"]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def wanted(rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
     return {(row["question"], row["answer"]) for row in rows}
 
 
-def got(result) -> set[tuple[str, str]]:  # noqa: ANN001
+def got(result) -> set[tuple[str, str]]:
     return {(row["messages"][0]["content"], row["messages"][1]["content"]) for row in read(result)}
 
 
@@ -68,7 +68,9 @@ def test_container(tmp_path: Path, name: str) -> None:
     result = run(tmp_path, "huatuo", path)
     assert got(result) == wanted(ROWS)
     assert result.manifest["rows_in"] == 40
-    assert sorted(row["meta"]["origin"] for row in read(result)) == sorted(f"{name}:{number}" for number in range(1, 41))
+    assert sorted(row["meta"]["origin"] for row in read(result)) == sorted(
+        f"{name}:{number}" for number in range(1, 41)
+    )
 
 
 def test_parquet_and_arrow_folders(tmp_path: Path) -> None:
@@ -96,11 +98,20 @@ BAD = {
     "header.csv": (b"question,answer,label,score\n", "no rows"),
     "truncated.json": (json.dumps(ROWS).encode()[:-40], "row 40 of the JSON array is broken or cut off"),
     "between.json": (json.dumps(ROWS).encode()[:-1], "after row 40 without a closing bracket"),
-    "comma.json": (json.dumps(ROWS).encode().replace(b'"score": 5, "label"', b'"score": 5 "label"', 1), "row 1 of the JSON array"),
+    "comma.json": (
+        json.dumps(ROWS).encode().replace(b'"score": 5, "label"', b'"score": 5 "label"', 1),
+        "row 1 of the JSON array",
+    ),
     "after.json": (json.dumps(ROWS).encode() + b"{}", "after the array's closing bracket"),
     "latin.jsonl": (lines(ROWS[:3]) + b'{"question": "caf\xe9"}\n', "row 4 is not valid UTF-8 (byte 0xe9)"),
-    "latin.json": (json.dumps(ROWS[:3])[:-1].encode() + b', {"question": "caf\xe9"}]', "row 4 is not valid UTF-8 (byte 0xe9)"),
-    "latin.csv": (as_csv(ROWS, "utf-8") + "caf\xe9 cr\xe8me br\xfbl\xe9e,\n".encode("latin-1"), "line 42 is neither UTF-8 nor GB18030"),
+    "latin.json": (
+        json.dumps(ROWS[:3])[:-1].encode() + b', {"question": "caf\xe9"}]',
+        "row 4 is not valid UTF-8 (byte 0xe9)",
+    ),
+    "latin.csv": (
+        as_csv(ROWS, "utf-8") + "caf\xe9 cr\xe8me br\xfbl\xe9e,\n".encode("latin-1"),
+        "line 42 is neither UTF-8 nor GB18030",
+    ),
     "utf16.json": (json.dumps(ROWS).encode("utf-16"), "UTF-16"),
     "open-quote.csv": (as_csv(ROWS, "utf-8") + b'1,"never closed', "row 41: a quoted field is never closed"),
     "columns.csv": (b"id,question,answr\n1,q,a\n", "row 1 has columns id, question, answr"),
@@ -138,7 +149,16 @@ def test_missing_file(tmp_path: Path) -> None:
 def test_bad_rows_are_rejected_counted_and_kept(tmp_path: Path) -> None:
     path = jsonl(
         tmp_path / "rows.jsonl",
-        [lite(1), "{broken", "", lite(2, answer=""), "[1]", '{"question": "q", "answer": "\\ud800", "label": "", "score": 1}', b"\x00", lite(3)],
+        [
+            lite(1),
+            "{broken",
+            "",
+            lite(2, answer=""),
+            "[1]",
+            '{"question": "q", "answer": "\\ud800", "label": "", "score": 1}',
+            b"\x00",
+            lite(3),
+        ],
     )
     result = run(tmp_path, "huatuo", path)
     assert result.manifest["rows_in"] == 7  # the blank line is no row
@@ -155,7 +175,9 @@ def test_bad_rows_are_rejected_counted_and_kept(tmp_path: Path) -> None:
 
 
 def test_nan_and_wide_csv_rows(tmp_path: Path) -> None:
-    path = jsonl(tmp_path / "nan.jsonl", [json.dumps(lite(1, score=float("nan"))), json.dumps(lite(2, answer=float("inf")))])
+    path = jsonl(
+        tmp_path / "nan.jsonl", [json.dumps(lite(1, score=float("nan"))), json.dumps(lite(2, answer=float("inf")))]
+    )
     result = run(tmp_path, "huatuo", path)
     assert result.manifest["rejected"] == {"not-this-shape": 1}
     assert "score" not in read(result)[0]["meta"]
@@ -167,19 +189,26 @@ def test_nan_and_wide_csv_rows(tmp_path: Path) -> None:
 def test_huge_quoted_csv_field(tmp_path: Path) -> None:
     rows = [LITE | {"answer": 'line, "quoted"\n' * 20_000}]
     (tmp_path / "huge.csv").write_bytes(as_csv(rows, "utf-8"))
-    assert read(run(tmp_path, "huatuo", tmp_path / "huge.csv"))[0]["messages"][1]["content"] == rows[0]["answer"].strip()
+    assert (
+        read(run(tmp_path, "huatuo", tmp_path / "huge.csv"))[0]["messages"][1]["content"] == rows[0]["answer"].strip()
+    )
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     rows=st.lists(
-        st.dictionaries(st.sampled_from(["a", "b}", "c"]), st.text(max_size=8) | st.lists(st.dictionaries(st.just("a"), st.text(max_size=4)), max_size=3)),
+        st.dictionaries(
+            st.sampled_from(["a", "b}", "c"]),
+            st.text(max_size=8) | st.lists(st.dictionaries(st.just("a"), st.text(max_size=4)), max_size=3),
+        ),
         max_size=30,
     ),
     indent=st.sampled_from([None, 0, 1, 4]),
     block=st.integers(8, 200),
 )
-def test_array_reader_equals_json_loads_whatever_the_block(tmp_path_factory: Any, rows: list[Any], indent: int | None, block: int) -> None:
+def test_array_reader_equals_json_loads_whatever_the_block(
+    tmp_path_factory: Any, rows: list[Any], indent: int | None, block: int
+) -> None:
     path = tmp_path_factory.mktemp("array") / "rows.json"
     path.write_text(json.dumps(rows, indent=indent, ensure_ascii=False), encoding="utf-8")
     old = json_rows.BATCH_BYTES

@@ -44,7 +44,10 @@ def test_published_file(tmp_path: Path, data: Path, source: str, name: str, shap
 def test_toyhom_in_its_original_encoding(tmp_path: Path, data: Path) -> None:
     path = data / "huatuo/Chinese-medical-dialogue-data/internal_medicine_sample.csv"
     (tmp_path / path.name).write_bytes(path.read_text(encoding="utf-8").encode("gb18030"))
-    here, there = run(tmp_path, "huatuo", path, name="here"), run(tmp_path, "huatuo", tmp_path / path.name, name="there")
+    here, there = (
+        run(tmp_path, "huatuo", path, name="here"),
+        run(tmp_path, "huatuo", tmp_path / path.name, name="there"),
+    )
     assert read(here) == read(there)
     assert there.manifest["inputs"][0]["format"] == "csv (gb18030)"
 
@@ -62,5 +65,7 @@ def test_the_whole_huatuo_folder(tmp_path: Path, data: Path) -> None:
 def test_medical_qa_keeps_a_question_on_one_side(tmp_path: Path, data: Path) -> None:
     result = run(tmp_path, "medical-qa", data / "medical_qa/medical_data.csv", splits="train:0.5,val:0.25,test:0.25")
     assert result.manifest["rejected"] == {"empty-answer": 3} and result.manifest["duplicates"] == 1
-    sides = [{row["messages"][0]["content"].lower() for row in read(result, split)} for split in ("train", "val", "test")]
+    sides = [
+        {row["messages"][0]["content"].lower() for row in read(result, split)} for split in ("train", "val", "test")
+    ]
     assert not sides[0] & sides[1] and not sides[0] & sides[2] and not sides[1] & sides[2]

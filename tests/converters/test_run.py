@@ -40,7 +40,11 @@ def test_bad_splits(words: str) -> None:
 
 
 def test_same_question_never_on_two_sides(tmp_path: Path) -> None:
-    rows = [lite(number, question=variant) for number in range(300) for variant in (f"问题{number}？", f" 问题 {number} ", f"问题{number}。")]
+    rows = [
+        lite(number, question=variant)
+        for number in range(300)
+        for variant in (f"问题{number}？", f" 问题 {number} ", f"问题{number}。")
+    ]
     result = run(tmp_path, "huatuo", jsonl(tmp_path / "rows.jsonl", rows), splits="train:0.6,val:0.2,test:0.2")
     sides: dict[bytes, set[str]] = {}
     for split in ("train", "val", "test"):
@@ -73,18 +77,30 @@ def test_splits_and_bytes_do_not_depend_on_order_or_workers(tmp_path: Path) -> N
 
 
 def test_rows_carry_id_and_meta(tmp_path: Path) -> None:
-    result = run(tmp_path, "huatuo", jsonl(tmp_path / "rows.jsonl", [lite(1, source="web", origin="x" * 300)]), splits="train:1")
+    result = run(
+        tmp_path, "huatuo", jsonl(tmp_path / "rows.jsonl", [lite(1, source="web", origin="x" * 300)]), splits="train:1"
+    )
     (row,) = read(result, "train")
     assert list(row) == ["id", "messages", "meta"]
     assert row["id"] == row_id({"messages": row["messages"]})
-    assert row["meta"] == {"source": "huatuo26m-lite", "origin": "rows.jsonl:1", "id": 1, "score": 5, "label": "内科", "row_source": "web"}
+    assert row["meta"] == {
+        "source": "huatuo26m-lite",
+        "origin": "rows.jsonl:1",
+        "id": 1,
+        "score": 5,
+        "label": "内科",
+        "row_source": "web",
+    }
 
 
 def test_published_splits_are_kept_and_crossings_counted(tmp_path: Path) -> None:
     folder = tmp_path / "published"
     folder.mkdir()
     same = {"questions": ["两边都有的问题"], "answers": ["甲"]}
-    jsonl(folder / "train_datasets.jsonl", [{"questions": [f"问{n}"], "answers": ["甲"]} for n in range(50)] + [{**same, "answers": ["乙"]}, same])
+    jsonl(
+        folder / "train_datasets.jsonl",
+        [{"questions": [f"问{n}"], "answers": ["甲"]} for n in range(50)] + [{**same, "answers": ["乙"]}, same],
+    )
     jsonl(folder / "test_datasets.jsonl", [same])
     jsonl(folder / "validation_datasets.jsonl", [{"questions": ["问z"], "answers": ["甲"]}])
     jsonl(folder / "more.jsonl", [{"questions": ["两边都有的问题！"], "answers": ["丙"]}])
@@ -168,19 +184,35 @@ def test_an_error_in_the_middle_leaves_the_old_output(tmp_path: Path) -> None:
 
 
 def command(*words: object, **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "converters", *map(str, words)], capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run(
+        [sys.executable, "-m", "converters", *map(str, words)], capture_output=True, text=True, timeout=60, **options
+    )
 
 
 def test_kill_leaves_the_old_output_and_no_process(tmp_path: Path, repo: Path) -> None:
     run(tmp_path, "huatuo", jsonl(tmp_path / "rows.jsonl", [lite(1)]), out=tmp_path / "out")
     big = jsonl(tmp_path / "big.jsonl", [lite(number, answer="很长的回答" * 200) for number in range(60_000)])
-    words = [sys.executable, "-m", "converters", "huatuo", str(big), "--out", str(tmp_path / "out"), "--dataset-dir", str(tmp_path / "d"), "--workers", "2"]
+    words = [
+        sys.executable,
+        "-m",
+        "converters",
+        "huatuo",
+        str(big),
+        "--out",
+        str(tmp_path / "out"),
+        "--dataset-dir",
+        str(tmp_path / "d"),
+        "--workers",
+        "2",
+    ]
     process = subprocess.Popen(words, cwd=repo, stderr=subprocess.DEVNULL)
     partial = tmp_path / ".out.partial" / "train.jsonl"
     deadline = time.time() + 30
     while not (partial.is_file() and partial.stat().st_size) and process.poll() is None and time.time() < deadline:
         time.sleep(0.005)
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout.split()
+    children = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True
+    ).stdout.split()
     assert process.poll() is None, "finished before it could be killed"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -216,3 +248,12 @@ def test_fetch_offline_says_what_to_run(tmp_path: Path, repo: Path) -> None:
     assert "make data-huatuo INPUT=<local copy> NAME=huatuo_lite" in done.stderr
     done = command("fetch", "no_such_set", cwd=repo, env=offline)
     assert done.returncode == 2 and "huatuo_lite" in done.stderr
+
+
+def test_workers_read_their_lines_from_the_right_place(tmp_path: Path) -> None:
+    rows = [lite(number, answer="长" * (number % 900 + 1)) for number in range(3000)]
+    path = jsonl(tmp_path / "rows.jsonl", rows)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().rstrip())
+    one, two = run(tmp_path, "huatuo", path, name="one"), run(tmp_path, "huatuo", path, name="two", workers=2)
+    assert one.manifest["kept"] == 3000
+    assert (one.out / "train.jsonl").read_bytes() == (two.out / "train.jsonl").read_bytes()
