@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from eval.candidates import Candidate, labelled, read_manifest, resolve
 from eval.judges import KINDS, read_judge
 from store.errors import UserError, cli
 
 if TYPE_CHECKING:
+    from eval.recipe import EvalRecipe
     from eval.run import Job
 
 ENGINES = ("auto", "vllm", "vllm-cpu", "llamafactory")
@@ -26,7 +28,10 @@ def parser() -> argparse.ArgumentParser:
         "--model", action="append", default=[], metavar="LABEL=WHAT", help="recipe, model folder, or `base`; repeatable"
     )
     run.add_argument("--task", default="soap", help="recipes/eval/<task>.yaml, or a path to a recipe")
-    run.add_argument("--dataset", help="registered name, converted folder, or a .jsonl file (default: the recipe's)")
+    run.add_argument(
+        "--dataset",
+        help="registered name, converted folder, or a .jsonl file (default: the tuned run's own, else the task's)",
+    )
     run.add_argument("--split", choices=("train", "val", "test"))
     run.add_argument("--judge", choices=KINDS, default="lexical")
     run.add_argument(
@@ -76,7 +81,6 @@ def main(argv: list[str]) -> int:
 
 
 def _job(options: argparse.Namespace, argv: list[str]) -> Job:
-    from eval.candidates import Candidate, labelled, resolve
     from eval.recipe import read_recipe
     from eval.rows import read_rows, split_file
     from eval.run import Job, data_folder
@@ -91,9 +95,6 @@ def _job(options: argparse.Namespace, argv: list[str]) -> Job:
         raise UserError("--served-model needs --base-url")
     recipe = read_recipe(options.task, overrides=options.set)
     judge = read_judge(options.judge, recipe)
-    dataset, split = options.dataset or recipe.dataset, options.split or recipe.split
-    file = split_file(dataset, split, options.dataset_dir)
-    rows = read_rows(file, options.limit)
     if options.base_url:
         # a name is all that is known of a running server's weights: --fresh when they changed behind it
         candidates = [
@@ -104,6 +105,9 @@ def _job(options: argparse.Namespace, argv: list[str]) -> Job:
         candidates = resolve(
             specs, backend=options.backend, run=options.run, enable_thinking=recipe.enable_thinking, runs=options.runs
         )
+    dataset, split = options.dataset or _default_dataset(recipe, candidates, options), options.split or recipe.split
+    file = split_file(dataset, split, options.dataset_dir)
+    rows = read_rows(file, options.limit)
     return Job(
         recipe=recipe,
         dataset=dataset,
@@ -117,6 +121,26 @@ def _job(options: argparse.Namespace, argv: list[str]) -> Job:
         base_url=options.base_url.rstrip("/") if options.base_url else None,
         command=argv,
     )
+
+
+def _default_dataset(recipe: EvalRecipe, candidates: list[Candidate], options: argparse.Namespace) -> str:
+    """The set the first tuned run was trained on where its rows are notes of this task, else the task's own; said aloud."""
+    from eval.rows import read_rows, split_file
+    from eval.soap import parse
+
+    for run in (one.run for one in candidates if one.run):
+        name = read_manifest(run)["dataset"]["names"][0]
+        try:
+            first = read_rows(split_file(name, "train", options.dataset_dir), 1)[0]
+        except UserError:
+            continue
+        if not parse(first.reference).problems:
+            print(f"dataset: {name}, which {run.parent.name} was trained on (DATASET= takes another)")
+            return name
+    print(
+        f"dataset: {recipe.dataset}, the task's own: no run here was trained on {recipe.task} rows (DATASET= takes another)"
+    )
+    return recipe.dataset
 
 
 def _set_aside(folder: Path, label: str) -> None:

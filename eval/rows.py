@@ -32,7 +32,9 @@ def split_file(dataset: str, split: str, dataset_dir: str | Path = "datasets") -
         return path
     path = path / f"{split}.jsonl" if path.is_dir() else dataset_file(dataset_dir, dataset + SUFFIX[split])
     if not path.is_file():
-        raise UserError(f"{path}: no such file; convert the data first (make data-<source> INPUT=…)")
+        raise UserError(
+            f"{path}: no such file; convert the data first (make data-<source> INPUT=… NAME={dataset}), or DATASET=<name>"
+        )
     return path
 
 

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 
 from store.errors import UserError
-from store.models import local, resolve
+from store.models import local, require_hub, resolve, safetensors_whole
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-
-
-def safetensors_whole(path: Path) -> bool:
-    """True when the file is as long as its header says (8 bytes header length, little-endian; JSON header; data)."""
-    size = path.stat().st_size
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if not 2 <= length <= size - 8:
-            return False
-        try:
-            header = json.loads(file.read(length))
-        except ValueError:
-            return False
-    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    return size == 8 + length + max(ends, default=0)
 
 
 def check(folder: Path) -> None:
@@ -49,27 +33,6 @@ def check(folder: Path) -> None:
     for path in present:
         if path.suffix == ".safetensors" and not safetensors_whole(path):
             raise UserError(f"{path}: is cut off or damaged; build or download the model again")
-
-
-def require_hub(model: str) -> None:
-    """Raises UserError unless the hub can be asked for ``model``; an engine would try for a minute before it says so."""
-    where = (
-        f"model {model!r} is neither under MODELS_DIR ({os.environ.get('MODELS_DIR', 'not set')}) nor in the hub cache"
-    )
-    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
-        raise UserError(f"{where}, and HF_HUB_OFFLINE is set; set MODELS_DIR to a folder that holds it")
-    import huggingface_hub
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    try:
-        huggingface_hub.HfApi().model_info(model, timeout=10)
-    except GatedRepoError:
-        raise UserError(f"model {model!r} is gated: accept its licence on the hub and set HF_TOKEN") from None
-    except RepositoryNotFoundError:
-        raise UserError(f"{where}, and the hub has no such model (or HF_TOKEN is needed); correct the name") from None
-    except Exception as error:  # requests or httpx, by the hub library's version
-        problem = f"{where}, and the hub cannot be reached ({type(error).__name__})"
-        raise UserError(f"{problem}; set MODELS_DIR to a folder that holds it") from None
 
 
 def find(model: str) -> str:

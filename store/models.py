@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -39,3 +40,39 @@ def local(name: str) -> Path:
         f"model {name!r} is neither under MODELS_DIR ({os.environ.get('MODELS_DIR', 'not set')}) nor in the hub cache; "
         "set MODELS_DIR to a folder that holds it"
     )
+
+
+def require_hub(model: str) -> None:
+    """Raises UserError unless the hub can be asked for ``model``; libraries would try for a minute before they say so."""
+    where = (
+        f"model {model!r} is neither under MODELS_DIR ({os.environ.get('MODELS_DIR', 'not set')}) nor in the hub cache"
+    )
+    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+        raise UserError(f"{where}, and HF_HUB_OFFLINE is set; set MODELS_DIR to a folder that holds it")
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        huggingface_hub.HfApi().model_info(model, timeout=10)
+    except GatedRepoError:
+        raise UserError(f"model {model!r} is gated: accept its licence on the hub and set HF_TOKEN") from None
+    except RepositoryNotFoundError:
+        raise UserError(f"{where}, and the hub has no such model (or HF_TOKEN is needed); correct the name") from None
+    except Exception as error:  # requests or httpx, by the hub library's version
+        problem = f"{where}, and the hub cannot be reached ({type(error).__name__})"
+        raise UserError(f"{problem}; set MODELS_DIR to a folder that holds it") from None
+
+
+def safetensors_whole(path: Path) -> bool:
+    """True when the file is as long as its header says (8 bytes header length, little-endian; JSON header; data)."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= size - 8:
+            return False
+        try:
+            header = json.loads(file.read(length))
+        except ValueError:
+            return False
+    ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+    return size == 8 + length + max(ends, default=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
+from store.errors import UserError
 
 
 def sync_folder(path: Path) -> None:
@@ -51,17 +54,16 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield an empty sibling folder; on success it takes the place of ``path``, on any error it is removed.
 
     An existing ``path`` is moved aside first and deleted last, so that a kill leaves the old or the new folder whole.
-    A sibling left by a killed run is removed by the next one.
+    A sibling left by a killed run is removed by the next one. Raises UserError when another process writes ``path`` now.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside, old = path.parent / f".{path.name}.partial", path.parent / f".{path.name}.old"
-    if old.exists() and not path.exists():
-        os.rename(old, path)  # killed between the two renames below
-    for leftover in (aside, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    aside.mkdir()
+    handle = _claim(aside, path)
     try:
+        if old.exists() and not path.exists():
+            os.rename(old, path)  # killed between the two renames below
+        shutil.rmtree(old, ignore_errors=True)
         yield aside
         for file in aside.rglob("*"):
             if file.is_file():
@@ -75,5 +77,31 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         if old.exists() and not path.exists():
             os.rename(old, path)
         raise
+    finally:
+        os.close(handle)
     sync_folder(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _claim(aside: Path, path: Path) -> int:
+    """Make ``aside`` anew and lock it; returns the lock's descriptor. The lock ends with its holder, however it ends."""
+    busy = UserError(f"{path}: another process is writing it; wait for it, or write elsewhere")
+    try:
+        left = os.open(aside, os.O_RDONLY)
+    except FileNotFoundError:
+        pass
+    else:
+        try:
+            fcntl.flock(left, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(aside)
+        except BlockingIOError:
+            raise busy from None
+        finally:
+            os.close(left)
+    try:
+        aside.mkdir()
+    except FileExistsError:
+        raise busy from None
+    handle = os.open(aside, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    return handle

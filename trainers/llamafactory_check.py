@@ -12,6 +12,7 @@ import io
 import json
 import pathlib
 import sys
+from collections.abc import Iterable
 
 from llamafactory.data.template import TEMPLATES
 from llamafactory.hparams import DataArguments, FinetuningArguments, GeneratingArguments, ModelArguments, get_train_args
@@ -33,7 +34,7 @@ NUMBERS = (
 )
 
 
-def nearest(word: str, words: object) -> str:
+def nearest(word: object, words: Iterable[str]) -> str:
     """`` (did you mean x?)`` or nothing."""
     found = difflib.get_close_matches(str(word), [str(entry) for entry in words], n=1)
     return f" (did you mean {found[0]!r}?)" if found else ""

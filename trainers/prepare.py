@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from store.errors import UserError
 from store.hashing import canonical
-from store.models import resolve
+from store.models import local, require_hub, resolve
 from store.writing import atomic_folder, atomic_json
 from trainers import data_keys
 from trainers.examples import Example, Source, read, source
@@ -46,6 +46,13 @@ def load_tokenizer(model: str) -> Any:
     from transformers import AutoTokenizer
 
     place = resolve(model)
+    if not Path(place).is_dir():
+        try:
+            place = str(local(model))
+        except UserError:
+            require_hub(model)
+        if not (Path(place) / "tokenizer.json").is_file():
+            place = model  # a cache that holds the configuration only
     try:
         return AutoTokenizer.from_pretrained(place)
     except (OSError, ValueError, KeyError) as error:

@@ -10,7 +10,7 @@ from trainers import data_keys
 from trainers.prepare import prepare, renderer_for, rows_of, select, sources
 from trainers.recipe import Recipe, load
 from trainers.rendering import IGNORE, Row
-from trainers.train import Options, provide_datasets, provide_model, report_rows, with_dataset, without_empty_evaluation
+from trainers.train import provide_datasets, report_rows, tokenizer_of, with_dataset, without_empty_evaluation
 
 BARS = 40
 
@@ -59,8 +59,7 @@ def preview(name: str, overrides: dict[str, Any], dataset: str | None, examples:
     """Print the preview of a recipe. Needs its dataset and its tokenizer, no GPU and no weights."""
     recipe = with_dataset(load(name, overrides), dataset)
     data_keys.answer(recipe)
-    if recipe.verb != "dpo" or (recipe.keys["model_name_or_path"].split("/")[0] != "runs"):
-        recipe, _ = provide_model(recipe, Options())
+    recipe = tokenizer_of(recipe)
     provide_datasets(recipe)
     recipe = without_empty_evaluation(recipe)
     prepared = prepare(recipe)

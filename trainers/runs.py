@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from store.errors import UserError
+from store.models import safetensors_whole
 from store.writing import atomic_json, atomic_write
 from trainers.recipe import Recipe, differences, dump, read_yaml
 
@@ -87,21 +88,7 @@ def complete_checkpoint(folder: Path) -> bool:
     except (OSError, ValueError):
         return False
     weights = list(folder.glob("*.safetensors"))
-    return bool(weights) and all(_whole(path) for path in weights)
-
-
-def _whole(path: Path) -> bool:
-    """A safetensors file's length follows from its header (8 bytes length, JSON, data; source: the format's own README)."""
-    with open(path, "rb") as stream:
-        size = int.from_bytes(stream.read(8), "little")
-        if size <= 0 or size > 100_000_000:
-            return False
-        try:
-            header = json.loads(stream.read(size))
-        except ValueError:
-            return False
-    end = max((entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"), default=0)
-    return path.stat().st_size == 8 + size + end
+    return bool(weights) and all(safetensors_whole(path) for path in weights)
 
 
 def step_of(folder: Path) -> int:

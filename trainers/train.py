@@ -106,6 +106,16 @@ def provide_model(recipe: Recipe, options: Options) -> tuple[Recipe, dict[str, A
     return recipe, None
 
 
+def tokenizer_of(recipe: Recipe) -> Recipe:
+    """The recipe with a model whose tokenizer is at hand: a run not trained yet has the tokenizer of what it starts from."""
+    model = recipe.keys["model_name_or_path"]
+    while model.startswith("runs/") and not (Path(model) / "config.json").is_file():
+        model = load(Path(model).parts[1]).keys["model_name_or_path"]
+    if model == STAND_IN:
+        return provide_model(replace(recipe, keys={**recipe.keys, "model_name_or_path": model}), Options())[0]
+    return replace(recipe, keys={**recipe.keys, "model_name_or_path": model})
+
+
 def parent_run(name: str, options: Options) -> dict[str, Any]:
     """Manifest of the run a recipe starts from (``model_path`` added); a recipe's missing run is trained first.
 
@@ -128,21 +138,30 @@ def train(name: str, options: Options) -> dict[str, Any]:
     """
     if options.backend not in BACKENDS:
         raise UserError(f"BACKEND={options.backend!r}; there is {', '.join(BACKENDS)}")
+    started = time.time()
     recipe = with_dataset(load(name, options.overrides), options.dataset)
     run = runs.run_for(name, options.backend, options.run, options.root)
-    with runs.hold(run) as lock:
-        return _train(run, recipe, options, lock)
-
-
-def _train(run: runs.Run, recipe: Recipe, options: Options, lock: int) -> dict[str, Any]:
-    started, name = time.time(), recipe.name
-    if options.fresh and (old := runs.start_over(run)):
-        say(f"FRESH: the old run is now {old}")
     recipe, parent = provide_model(recipe, options)
     provide_datasets(recipe)
     recipe = without_empty_evaluation(recipe)
     prepared = prepare(recipe)
     report_rows(recipe, prepared)
+    with runs.hold(run) as lock:
+        if options.fresh and (old := runs.start_over(run)):
+            say(f"FRESH: the old run is now {old}")
+        return _train(run, recipe, options, prepared, parent, lock, started)
+
+
+def _train(
+    run: runs.Run,
+    recipe: Recipe,
+    options: Options,
+    prepared: Prepared,
+    parent: dict[str, Any] | None,
+    lock: int,
+    started: float,
+) -> dict[str, Any]:
+    name = recipe.name
     runs.freeze(run, recipe, prepared.data_hash)
     manifest = run.read_manifest()
     if manifest:
