@@ -19,6 +19,7 @@ ENVIRONMENTS := glue $(basename $(notdir $(wildcard requirements/*.txt)))
 #: FORMAT   messages, alpaca, sharegpt, prompt-completion or arrow
 #: LIMIT    at most n rows
 #: THINK    keep or drop the source's reasoning text (default drop)
+#: REPLY    which stored reply is the target, where a source has several (original)
 #: WORKERS  processes
 #: STREAM   1 streams a hub id instead of downloading it
 #: SET      "key=value …" for one run
@@ -49,11 +50,13 @@ ifneq ($(UNKNOWN),)
 $(error no target knows the variable $(firstword $(UNKNOWN))=; there are: $(KNOWN))
 endif
 
-BACKEND ?= llamafactory
-JUDGE ?= lexical
-TASK ?= soap
-SPLIT ?= test
-export INPUT OUT NAME SPLITS SEED FORMAT LIMIT THINK WORKERS SET DATASET RUN FROM MODEL CONFIG
+# only what is given on the command line counts: a shell may well have a NAME or a PORT of its own
+$(foreach v,$(filter-out PYTHON,$(KNOWN)),$(if $(filter command line,$(origin $(v))),,$(eval $(v) :=)))
+BACKEND := llamafactory
+JUDGE := lexical
+TASK := soap
+SPLIT := test
+export INPUT OUT NAME SPLITS SEED FORMAT LIMIT THINK REPLY WORKERS SET DATASET RUN FROM MODEL CONFIG
 
 # the glue's environment, outside the checkout, built by whatever needs it first
 GLUE := $(shell $(PYTHON) requirements/environments.py path glue)
@@ -72,7 +75,7 @@ TRAIN_OPTIONS = --backend $(BACKEND) $(call option,RUN,run) $(call switch,FRESH,
 $(addprefix data-,$(SOURCES)): data-%: $(READY) ## source rows → training rows, registered by name (INPUT=)
 	@$(if $(INPUT),,$(error data-$*: say what to convert with INPUT=<file, folder or hub id>))$(PY) -m converters $* "$$INPUT" \
 	  $(call option,OUT,out) $(call option,NAME,name) $(call option,SPLITS,splits) $(call option,SEED,seed) $(call option,FORMAT,format) \
-	  $(call option,LIMIT,limit) $(call option,THINK,think) $(call option,WORKERS,workers) $(call switch,STREAM,stream)
+	  $(call option,LIMIT,limit) $(call option,THINK,think) $(call option,REPLY,reply) $(call option,WORKERS,workers) $(call switch,STREAM,stream)
 
 SAMPLES := huatuo:huatuo.jsonl soap:soap.jsonl patient-doctor:patient_doctor.csv medical-qa:medical_qa.csv ark:ark/dialogues.jsonl \
   preference:preference/soap_pairs.json
@@ -110,7 +113,8 @@ $(addprefix serve-,$(RECIPES)): serve-%: $(READY) ## serve a recipe's trained mo
 	@$(PY) -m serve $* --backend $(BACKEND) $(SERVE_OPTIONS)
 
 $(addprefix eval-,$(RECIPES)): eval-%: $(READY) ## train if needed, serve, generate on the test split, judge, report (JUDGE=)
-	@$(PY) -m trainers train $* --backend $(BACKEND) $(call option,RUN,run) $(if $(GPUS),--gpus $(GPUS)) $(call option,FROM,from)
+	@$(if $(DATASET),$(PY) -m eval rows --task $(TASK) --dataset "$$DATASET" --split $(SPLIT))
+	@$(PY) -m trainers ensure $* --backend $(BACKEND) $(call option,RUN,run) $(if $(GPUS),--gpus $(GPUS)) $(call option,FROM,from)
 	@$(PY) -m eval run --model base=base --model $*=$* --task $(TASK) $(call option,DATASET,dataset) --split $(SPLIT) --judge $(JUDGE) \
 	  --backend $(BACKEND) $(call option,RUN,run) $(call option,LIMIT,limit) $(if $(ENGINE),--engine $(ENGINE)) $(call switch,FRESH,fresh)
 
@@ -138,15 +142,15 @@ step = @printf '\n── %s\n' '$(1)'; started=$$SECONDS; $(2); printf '── %
 # the engine this machine would serve with, so that its environment is built first
 ENGINE_HERE = $(shell $(PY) -c "from serve.engines import by_hardware; print(by_hardware()[0])")
 demo: $(READY) ## the whole chain on the bundled samples with the stand-in model
-	@date +%s > .demo-started
+	@mkdir -p runs; date +%s > runs/.demo-started
 	$(call step,1 environments of trainer and server,$(PYTHON) requirements/environments.py build llamafactory $(filter vllm%,$(ENGINE_HERE)) > /dev/null)
 	$(call step,2 convert the samples of six sources,$(MAKE) --no-print-directory samples)
 	$(call step,3 train: SFT of the stand-in on SOAP notes,$(PY) -m trainers train sft-tiny)
 	$(call step,4 train: DPO from the merged SFT model,$(PY) -m trainers train dpo-tiny --from sft-tiny)
 	$(call step,5 serve and judge base / SFT / DPO on the training rows (memory of them; lexical stand-in judge),$(PY) -m eval run \
 	  --model base=models/tiny-qwen2 --model sft=sft-tiny --model dpo=dpo-tiny --task soap --dataset soap_sample --split train --judge lexical --set max_tokens=512)
-	$(call step,6 report,$(PY) -m eval report)
-	@echo "demo: done in $$(( $$(date +%s) - $$(cat .demo-started) )) s; open runs/report/index.html"; rm -f .demo-started
+	$(call step,6 report; what memory must show,$(PY) -m eval report && $(PY) -m eval memory --dataset soap_sample --tuned sft --base base)
+	@echo "demo: done in $$(( $$(date +%s) - $$(cat runs/.demo-started) )) s since this start; open runs/report/index.html"; rm -f runs/.demo-started
 
 test: $(READY) ## build the environments, then run all tests (TESTS= narrows)
 	@$(PYTHON) requirements/environments.py build llamafactory $(filter vllm%,$(ENGINE_HERE)) > /dev/null

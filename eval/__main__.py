@@ -48,6 +48,19 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--fresh", action="store_true", help="set these models' earlier generations aside and ask again")
     run.add_argument("--runs", type=Path, default=Path("runs"))
     run.add_argument("--dataset-dir", type=Path, default=Path("datasets"))
+    rows = verbs.add_parser("rows", help="whether a dataset's split can be judged, before anything is trained for it")
+    rows.add_argument("--task", default="soap")
+    rows.add_argument("--dataset", required=True)
+    rows.add_argument("--split", choices=("train", "val", "test"), default="test")
+    rows.add_argument("--dataset-dir", type=Path, default=Path("datasets"))
+    memory = verbs.add_parser(
+        "memory", help="the demo's check: a tuned model repeats its training notes, its base does not"
+    )
+    memory.add_argument("--dataset", required=True)
+    memory.add_argument("--tuned", required=True)
+    memory.add_argument("--base", required=True)
+    memory.add_argument("--runs", type=Path, default=Path("runs"))
+    memory.add_argument("--dataset-dir", type=Path, default=Path("datasets"))
     report = verbs.add_parser("report", help="write runs/report/index.html from all results")
     report.add_argument("--runs", type=Path, default=Path("runs"))
     report.add_argument("--samples", type=int, default=5, help="notes shown side by side per table")
@@ -59,6 +72,19 @@ def main(argv: list[str]) -> int:
     options = parser().parse_args(argv)
     from eval.report import write_report
 
+    if options.verb == "rows":
+        from eval.recipe import read_recipe
+        from eval.rows import split_file
+        from eval.soap import read_notes
+
+        read_recipe(options.task)
+        notes, others = read_notes(split_file(options.dataset, options.split, options.dataset_dir))
+        print(f"{options.dataset}, {options.split}: {len(notes)} rows to judge, {others} of another kind")
+        return 0
+    if options.verb == "memory":
+        from eval.memory import check
+
+        return check(options.dataset, options.tuned, options.base, options.runs, options.dataset_dir)
     if options.verb == "report":
         print(f"report: {write_report(options.runs, options.samples)}")
         return 0
@@ -82,8 +108,9 @@ def main(argv: list[str]) -> int:
 
 def _job(options: argparse.Namespace, argv: list[str]) -> Job:
     from eval.recipe import read_recipe
-    from eval.rows import read_rows, split_file
+    from eval.rows import split_file
     from eval.run import Job, data_folder
+    from eval.soap import read_notes
     from store.hashing import content_id
 
     if options.limit is not None and options.limit < 1:
@@ -107,7 +134,9 @@ def _job(options: argparse.Namespace, argv: list[str]) -> Job:
         )
     dataset, split = options.dataset or _default_dataset(recipe, candidates, options), options.split or recipe.split
     file = split_file(dataset, split, options.dataset_dir)
-    rows = read_rows(file, options.limit)
+    rows, others = read_notes(file, options.limit)
+    if others:
+        print(f"{file}: {others} rows are no SOAP notes and are left out of this task", flush=True)
     return Job(
         recipe=recipe,
         dataset=dataset,
@@ -125,16 +154,16 @@ def _job(options: argparse.Namespace, argv: list[str]) -> Job:
 
 def _default_dataset(recipe: EvalRecipe, candidates: list[Candidate], options: argparse.Namespace) -> str:
     """The set the first tuned run was trained on where its rows are notes of this task, else the task's own; said aloud."""
-    from eval.rows import read_rows, split_file
-    from eval.soap import parse
+    from eval.rows import split_file
+    from eval.soap import read_notes
 
     for run in (one.run for one in candidates if one.run):
         name = read_manifest(run)["dataset"]["names"][0]
         try:
-            first = read_rows(split_file(name, "train", options.dataset_dir), 1)[0]
+            notes, _ = read_notes(split_file(name, "train", options.dataset_dir), 1)
         except UserError:
             continue
-        if not parse(first.reference).problems:
+        if notes:
             print(f"dataset: {name}, which {run.parent.name} was trained on (DATASET= takes another)")
             return name
     print(

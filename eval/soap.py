@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from eval.recipe import EvalRecipe
-from eval.rows import EvalRow
+from eval.rows import EvalRow, read_rows
 from store.errors import UserError
 
 SECTIONS = ("S", "O", "A", "P")
@@ -71,6 +72,22 @@ def parse(reply: str) -> Note:
             sections[key] = parsed[key].encode("utf-8", "replace").decode("utf-8")
     extra = tuple(sorted(str(key).encode("utf-8", "replace").decode("utf-8") for key in parsed.keys() - set(SECTIONS)))
     return Note(sections, problems, False, fenced, thinking, extra)
+
+
+def is_note(reference: str) -> bool:
+    """Whether a row's reference is an object with the four sections (a section may be empty)."""
+    return not {why for why in parse(reference).problems.values() if why != "empty"}
+
+
+def read_notes(path: Path, limit: int | None = None) -> tuple[list[EvalRow], int]:
+    """(the first ``limit`` notes of a split, how many rows are none: single sections, answers). UserError when none is one."""
+    rows = read_rows(path)
+    notes = [row for row in rows if is_note(row.reference)]
+    if not notes:
+        raise UserError(
+            f"{path}: none of its {len(rows)} rows is a SOAP note; the soap task needs data made by data-soap (DATASET=<name>)"
+        )
+    return notes[:limit], len(rows) - len(notes)
 
 
 def reference_sections(row: EvalRow) -> dict[str, str]:

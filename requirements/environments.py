@@ -27,7 +27,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 # PyTorch publishes its CPU builds on an index of its own; a mirror is named by the environment variable.
-TORCH_INDEX = os.environ.get("TORCH_INDEX", "https://download.pytorch.org/whl/cpu")
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 CUDA_MARK = "# --- only with an NVIDIA driver"
 
 
@@ -143,7 +143,7 @@ def install_torch(python: Path, pin: str, log: Path) -> None:
     if pip(python, ["--no-deps", "--only-binary", ":all:", f"{pin}+cpu"], log):
         done = pip(python, [f"{pin}+cpu"], log)
     else:
-        done = pip(python, ["--index-url", TORCH_INDEX, f"{pin}+cpu"], log)
+        done = pip(python, ["--index-url", os.environ.get("TORCH_INDEX", TORCH_INDEX), f"{pin}+cpu"], log)
     if not done:
         raise BuildError(
             f"{pin}: no CPU build found by pip, and none at TORCH_INDEX ({why(log)}). "
@@ -153,7 +153,12 @@ def install_torch(python: Path, pin: str, log: Path) -> None:
 
 def install(name: str, target: Path, log: Path) -> None:
     """Everything in the pin file, in order. Raises BuildError naming the line that failed."""
-    subprocess.run([sys.executable, "-m", "venv", str(target)], check=True)
+    made = subprocess.run([sys.executable, "-m", "venv", str(target)], capture_output=True, text=True)
+    if made.returncode:
+        reason = (made.stdout + made.stderr).strip().splitlines()
+        raise BuildError(
+            f"{sys.executable} -m venv failed ({reason[-1] if reason else 'no message'}); install your system's python3-venv"
+        )
     python = target / "bin" / "python"
     torch, rest = pins(name)
     if torch:
@@ -212,7 +217,7 @@ def build(name: str) -> Path:
         )
         try:
             install(name, target, log)
-        except (BuildError, subprocess.CalledProcessError):
+        except BuildError:
             shutil.rmtree(target, ignore_errors=True)
             raise
         (target / "complete").write_text(time.strftime("%Y-%m-%d\n"))
@@ -246,8 +251,23 @@ def show() -> None:
         )
 
 
+def read_dotenv() -> None:
+    """``.env`` of the checkout, as every other command reads it; variables already set win."""
+    path = HERE.parent / ".env"
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        name, equals, value = line.strip().partition("=")
+        if equals and not name.startswith("#"):
+            os.environ.setdefault(name.removeprefix("export ").strip(), value.strip().strip("'\""))
+
+
 def main(arguments: list[str]) -> int:
     """The command line; see the head of the file."""
+    if sys.version_info < (3, 11):  # noqa: UP036 (this file runs under whatever python3 the user has)
+        say(
+            f"error: Python 3.11 or newer is needed, this is {platform.python_version()}; name one with PYTHON=python3.11"
+        )
+        return 2
+    read_dotenv()
     if arguments == ["list"]:
         show()
         return 0

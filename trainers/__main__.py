@@ -15,6 +15,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     for name, text in (
         ("train", "train a recipe, or continue it"),
+        ("ensure", "train a recipe unless its run is complete, whatever options made it"),
         ("smoke", "3 steps of any recipe on a CPU with the stand-in"),
     ):
         command = commands.add_parser(name, help=text)
@@ -88,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
             start_from=options.start_from,
             overrides=parse_overrides(options.overrides),
             dataset=options.dataset,
+            as_it_is=options.command == "ensure",
             root=Path("runs"),
         ),
     )

@@ -27,7 +27,7 @@ DONE = {
     "neat_packing": "the same, samples cannot see each other",
     "default_system": "system turn of rows that have none",
     "enable_thinking": "handed to the chat template",
-    "preprocessing_num_workers": "processes that tokenise",
+    "preprocessing_num_workers": "processes that tokenise (at most one a core)",
 }
 # nothing to do with the rows: passed on, or meaningless because prepared rows are named by their content
 PASSED = ("overwrite_cache", "preprocessing_batch_size", "eval_num_beams", "data_shared_file_system")

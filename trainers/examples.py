@@ -45,7 +45,7 @@ def source(dataset_dir: str | Path, name: str) -> Source:
     entry = entries(dataset_dir)[name]
     if not path.is_file():
         raise UserError(f"dataset {name!r}: its file {path} is not there; convert it first (make help, section data)")
-    if path.suffix not in (".jsonl", ".json"):
+    if path.suffix not in (".jsonl", ".json", ".arrow"):
         raise UserError(
             f"dataset {name!r}: {path.suffix or 'no suffix'} is not read here; convert it with make data-chat INPUT={path}"
         )
@@ -65,6 +65,11 @@ def read(found: Source) -> Iterator[Example]:
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    if path.suffix == ".arrow":
+        from datasets import Dataset
+
+        yield from enumerate(Dataset.from_file(str(path)), 1)
+        return
     with open(path, "rb") as stream:
         if stream.read(1) == b"[":
             yield from enumerate(orjson.loads(path.read_bytes()), 1)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +17,12 @@ from store.hashing import canonical
 from store.models import local, require_hub, resolve
 from store.writing import atomic_folder, atomic_json
 from trainers import data_keys
-from trainers.examples import Example, Source, read, source
+from trainers.examples import Source, source
 from trainers.packing import packs
 from trainers.recipe import Recipe, names
-from trainers.rendering import Renderer, Row, check_template, preference_rows, sft_rows
+from trainers.rendering import Renderer, Row, check_template
+from trainers.row_files import columns, packed, write_arrow
+from trainers.tokenise import select, tokenised
 
 VERSION = 1  # raise it when the same inputs would give other rows
 PREPARED = Path("datasets/prepared")
@@ -101,127 +101,6 @@ def identity(recipe: Recipe, renderer: Renderer, files: dict[str, str]) -> str:
     return hashlib.sha256(canonical(content)).hexdigest()[:16]
 
 
-def rows_of(recipe: Recipe, renderer: Renderer, example: Example) -> list[tuple[Row, ...]] | str:
-    """Rows of one example (pairs for DPO), or the reason why it has none. Pure."""
-    control = renderer.tokenizer.all_special_tokens
-    contents = [message["content"] for message in example.messages] + [
-        text for text in (example.chosen, example.rejected) if text
-    ]
-    if any(token in content for content in contents for token in control):
-        return "control-marker"
-    if example.chosen is not None:
-        made: list[tuple[Row, ...]] = [
-            preference_rows(renderer, example.messages, example.chosen, example.rejected or "")
-        ]
-    elif not example.messages or example.messages[-1]["role"] != "assistant":
-        return "no-answer"
-    else:
-        made = [
-            (row,)
-            for row in sft_rows(
-                renderer, example.messages, bool(recipe.get("mask_history")), bool(recipe.get("train_on_prompt"))
-            )
-        ]
-    return made
-
-
-def select(recipe: Recipe, found: list[Source]) -> Iterator[tuple[Source, Example]]:
-    """Examples in training order: each dataset's first ``max_samples``, concatenated or interleaved."""
-    limit = recipe.get("max_samples")
-    if recipe.get("mix_strategy", "concat") == "concat" or len(found) < 2:
-        for one in found:
-            for count, example in enumerate(read(one)):
-                if limit is not None and count >= limit:
-                    break
-                yield one, example
-        return
-    from datasets import Dataset, interleave_datasets
-
-    held = [list(read(one))[:limit] for one in found]
-    indices = [Dataset.from_dict({"at": [(which, row) for row in range(len(rows))]}) for which, rows in enumerate(held)]
-    strategy = {
-        "interleave_under": "first_exhausted",
-        "interleave_over": "all_exhausted",
-        "interleave_once": "all_exhausted_without_replacement",
-    }[recipe.keys["mix_strategy"]]
-    shares = [float(value) for value in names(recipe.get("interleave_probs"))] or None
-    for entry in interleave_datasets(
-        indices, probabilities=shares, seed=recipe.get("seed", 42), stopping_strategy=strategy
-    ):
-        which, row = entry["at"]
-        yield found[which], held[which][row]
-
-
-def tokenised(
-    recipe: Recipe,
-    renderer: Renderer,
-    examples: Iterable[tuple[Source, Example]],
-    counts: Counter[str],
-    dropped: list[dict[str, Any]],
-) -> Iterator[tuple[Row, ...]]:
-    """Rows within ``cutoff_len``; what is dropped is counted under its reason and listed by id (never by text)."""
-    cutoff = recipe.keys["cutoff_len"]
-    for one, example in examples:
-        counts["examples"] += 1
-        made = rows_of(recipe, renderer, example)
-        if isinstance(made, str):
-            counts[made] += 1
-            dropped.append({"id": example.id, "dataset": one.name, "reason": made})
-            continue
-        for rows in made:
-            counts["rows"] += 1
-            length = max(len(row.ids) for row in rows)
-            if length > cutoff:
-                counts["over-long"] += 1
-                dropped.append({"id": example.id, "dataset": one.name, "reason": "over-long", "tokens": length})
-            elif min(row.trained for row in rows) == 0:
-                counts["nothing-to-train"] += 1
-                dropped.append({"id": example.id, "dataset": one.name, "reason": "nothing-to-train"})
-            else:
-                counts["kept"] += 1
-                counts["trained_tokens"] += sum(row.trained for row in rows)
-                counts["tokens"] += sum(len(row.ids) for row in rows)
-                yield rows
-
-
-def compact(rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """The same rows at 4 bytes a token: a list of Python ints takes ten times that."""
-    return tuple(Row(array("i", row.ids), array("i", row.labels)) for row in rows)
-
-
-def columns(rows: tuple[Row, ...]) -> dict[str, Any]:
-    """One stored row: exactly input_ids, attention_mask, labels; for a pair the six columns the trainer's collator reads."""
-    if len(rows) == 1:
-        return {
-            "input_ids": list(rows[0].ids),
-            "attention_mask": [1] * len(rows[0].ids),
-            "labels": list(rows[0].labels),
-        }
-    stored: dict[str, Any] = {}
-    for side, row in zip(("chosen", "rejected"), rows, strict=True):
-        stored |= {
-            f"{side}_input_ids": list(row.ids),
-            f"{side}_attention_mask": [1] * len(row.ids),
-            f"{side}_labels": list(row.labels),
-        }
-    # LLaMA-Factory's pairwise collator indexes these three in every row
-    return stored | {"images": None, "videos": None, "audios": None}
-
-
-def packed(rows: list[Row], chosen: list[list[int]], neat: bool) -> Iterator[dict[str, Any]]:
-    """Packs as rows; with ``neat`` the mask counts 1, 2, 3 … so that the trainer builds a block-diagonal mask from it."""
-    for pack in chosen:
-        ids: list[int] = []
-        mask: list[int] = []
-        labels: list[int] = []
-        for place, index in enumerate(pack, 1):
-            ids += rows[index].ids
-            mask += [place if neat else 1] * len(rows[index].ids)
-            # the first token of a sample must not be predicted from the sample before it
-            labels += [-100, *rows[index].labels[1:]]
-        yield {"input_ids": ids, "attention_mask": mask, "labels": labels}
-
-
 def prepare(recipe: Recipe, root: Path = PREPARED) -> Prepared:
     """Prepare a recipe's rows, or find them prepared. Raises UserError naming recipe, key, file or row."""
     data_keys.answer(recipe)
@@ -246,16 +125,14 @@ def _write(
     counts: Counter[str] = Counter()
     dropped: list[dict[str, Any]] = []
     shown = tqdm(select(recipe, train), desc=f"prepare {recipe.name}", unit=" rows", disable=None)
-    rows = [compact(pair) for pair in tokenised(recipe, renderer, shown, counts, dropped)]
+    rows = list(tokenised(recipe, renderer, shown, counts, dropped))
     sets: dict[str, list[tuple[Row, ...]]] = {"train": rows}
     if recipe.get("val_size"):
         sets = _hold_out(rows, recipe.keys["val_size"], recipe.get("seed", 42))
     eval_counts: Counter[str] = Counter()
     for one in held_out:
         key = f"validation_{one.name}" if recipe.get("eval_on_each_dataset") else "validation"
-        sets.setdefault(key, []).extend(
-            compact(pair) for pair in tokenised(recipe, renderer, select(recipe, [one]), eval_counts, dropped)
-        )
+        sets.setdefault(key, []).extend(tokenised(recipe, renderer, select(recipe, [one]), eval_counts, dropped))
     lengths = [max(len(row.ids) for row in pair) for pair in sets["train"]]
     if not sets["train"]:
         reasons = ", ".join(
@@ -277,7 +154,7 @@ def _write(
             stored = packed(single, chosen, bool(recipe.get("neat_packing")))
         else:
             stored = (columns(pair) for pair in held)
-        parts[key] = _arrow(stored, aside / f"{key}.arrow")
+        parts[key] = write_arrow(stored, aside / f"{key}.arrow")
         counts[f"{key}_rows"] = len(parts[key])
     counts["eval_dropped"] = sum(
         eval_counts[reason] for reason in ("over-long", "control-marker", "no-answer", "nothing-to-train")
@@ -289,24 +166,6 @@ def _write(
     template = hashlib.sha256(renderer.tokenizer.chat_template.encode()).hexdigest()[:16]
     files = {one.name: one.sha256 for one in (*train, *held_out)}
     atomic_json(aside / "prepared.json", asdict(Prepared("", data_hash, template, dict(counts), files, lengths)))
-
-
-def _arrow(stored: Iterable[dict[str, Any]], path: Path) -> Any:
-    """Rows to an Arrow file, batch by batch, so that memory holds the compact ids only; returns it memory-mapped."""
-    from datasets import Dataset, Features, Sequence, Value
-    from datasets.arrow_writer import ArrowWriter
-
-    stored = iter(stored)
-    first = next(stored)
-    features = Features(
-        {name: Value("null") if value is None else Sequence(Value("int32")) for name, value in first.items()}
-    )
-    with ArrowWriter(path=str(path), features=features) as writer:
-        writer.write(first)
-        for row in stored:
-            writer.write(row)
-        writer.finalize()
-    return Dataset.from_file(str(path))
 
 
 def _hold_out(rows: list[tuple[Row, ...]], size: float, seed: int) -> dict[str, list[tuple[Row, ...]]]:

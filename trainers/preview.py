@@ -7,10 +7,11 @@ import sys
 from typing import Any
 
 from trainers import data_keys
-from trainers.prepare import prepare, renderer_for, rows_of, select, sources
+from trainers.prepare import prepare, renderer_for, sources
+from trainers.provide import provide_datasets, report_rows, tokenizer_of, with_dataset, without_empty_evaluation
 from trainers.recipe import Recipe, load
 from trainers.rendering import IGNORE, Row
-from trainers.train import provide_datasets, report_rows, tokenizer_of, with_dataset, without_empty_evaluation
+from trainers.tokenise import rows_of, select
 
 BARS = 40
 

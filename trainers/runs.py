@@ -126,18 +126,16 @@ def start_over(run: Run, root: Path = RUNS) -> Path | None:
     return old
 
 
-def freeze(run: Run, recipe: Recipe, data_hash: str) -> None:
-    """Write the frozen recipe, or compare with the one there. Raises UserError with the difference when they disagree."""
-    keys = {**recipe.keys, "data_hash": data_hash}
+def freeze(run: Run, recipe: Recipe, decided_by: dict[str, Any]) -> bool:
+    """Write the frozen recipe, or compare with the one there; whether it was written now.
+
+    ``decided_by``: what besides the recipe decides the run: the rows' hash, the run it starts from, the number of devices.
+    Raises UserError with the difference when they disagree.
+    """
+    keys = {**recipe.keys, **decided_by}
     if run.recipe.is_file():
-        changed = differences(read_yaml(run.recipe), keys)
-        if changed:
-            raise UserError(
-                f"{run.folder} holds a run of another recipe or other data:\n  "
-                + "\n  ".join(changed)
-                + "\nkeep it and start over with FRESH=1 (the old run is renamed), or run beside it with RUN=<name>"
-            )
-        return
+        refuse_if_changed(run, keys)
+        return False
     if run.train.exists() and any(run.train.iterdir()):
         raise UserError(
             f"{run.train} holds files of a run that was not started by make (no {run.recipe.name} beside it); "
@@ -145,6 +143,18 @@ def freeze(run: Run, recipe: Recipe, data_hash: str) -> None:
         )
     head = f"# frozen by make {recipe.name}" + (f"; SET: {recipe.overrides}" if recipe.overrides else "") + "\n"
     atomic_write(run.recipe, head + dump(keys))
+    return True
+
+
+def refuse_if_changed(run: Run, keys: dict[str, Any]) -> None:
+    """Raise UserError with every difference between the frozen recipe and ``keys``."""
+    changed = differences(read_yaml(run.recipe), keys)
+    if changed:
+        raise UserError(
+            f"{run.folder} holds a run of another recipe or other data:\n  "
+            + "\n  ".join(changed)
+            + "\nkeep it and start over with FRESH=1 (the old run is renamed), or run beside it with RUN=<name>"
+        )
 
 
 def write_manifest(run: Run, content: dict[str, Any]) -> None:

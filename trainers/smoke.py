@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import Any
 
 from store.errors import UserError
 from store.registry import dataset_file, entries
 from trainers.llamafactory import cpu_overrides
+from trainers.provide import STAND_IN, say
 from trainers.recipe import load
 from trainers.runs import RUNS
-from trainers.train import STAND_IN, Options, say, train
+from trainers.train import Options, train
 
 SAMPLES = {"sft": "soap_sample", "lora": "soap_sample", "dpo": "preference_sample"}
 
@@ -46,8 +46,3 @@ def smoke(name: str, backend: str, overrides: dict[str, Any]) -> dict[str, Any]:
     shown = {key: value for key, value in changes.items() if recipe.get(key) != value}
     say(f"smoke {name}: 3 steps on a CPU; changed for it: {shown}")
     return train(name, Options(backend=backend, overrides=changes, root=RUNS / "smoke"))
-
-
-def folder(name: str, backend: str) -> Path:
-    """Where a smoke run lies."""
-    return RUNS / "smoke" / name / backend

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
-import sys
+import hashlib
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from store.environment import git_state, tool_version
 from store.errors import UserError
-from store.models import resolve
-from store.registry import dataset_file, entries
+from store.hashing import file_sha256
 from trainers import llamafactory, runs
+from trainers.manifest import describe, devices
 from trainers.prepare import Prepared, prepare
-from trainers.recipe import Recipe, load, names
+from trainers.provide import make_stand_in, provide_datasets, report_rows, say, with_dataset, without_empty_evaluation
+from trainers.recipe import Recipe, load, read_yaml
 
-STAND_IN = "models/tiny-qwen2"
 BACKENDS = ("llamafactory",)
 
 
@@ -35,58 +30,8 @@ class Options:
     start_from: str | None = None
     overrides: dict[str, Any] | None = None
     dataset: str | None = None
+    as_it_is: bool = False  # a complete run is taken whatever SET=, DATASET= or FROM= made it
     root: Path = runs.RUNS
-
-
-def say(text: str) -> None:
-    """A line to the user."""
-    print(text, flush=True)
-
-
-def with_dataset(recipe: Recipe, dataset: str | None) -> Recipe:
-    """DATASET= replaces ``dataset``; its ``<name>_val`` becomes the evaluation set where it is registered, else there is none."""
-    if not dataset:
-        return recipe
-    held_out = [
-        f"{name}_val" for name in names(dataset) if f"{name}_val" in entries(recipe.get("dataset_dir", "datasets"))
-    ]
-    changes: dict[str, Any] = {"dataset": dataset}
-    if recipe.get("eval_dataset"):
-        changes["eval_dataset"] = ",".join(held_out) or None
-        if not held_out:
-            say(f"dataset {dataset}: no {dataset}_val is registered, so no evaluation during training")
-    return replace(recipe, keys={**recipe.keys, **changes}, overrides={**recipe.overrides, **changes})
-
-
-def without_empty_evaluation(recipe: Recipe) -> Recipe:
-    """Drop evaluation sets whose file has no row (a small sample's 1%), and say so."""
-    wanted = names(recipe.get("eval_dataset"))
-    folder = recipe.get("dataset_dir", "datasets")
-    kept = [name for name in wanted if not _empty(dataset_file(folder, name))]
-    if kept == wanted:
-        return recipe
-    say(f"{', '.join(sorted(set(wanted) - set(kept)))}: 0 rows, so no evaluation on it during training")
-    return replace(recipe, keys={**recipe.keys, "eval_dataset": ",".join(kept) or None})
-
-
-def _empty(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size == 0
-
-
-def provide_datasets(recipe: Recipe) -> None:
-    """Fetch and convert what the recipe names and the disk lacks; the fetcher shows the licence, or the line to run."""
-    folder = recipe.get("dataset_dir", "datasets")
-    known = entries(folder)
-    for name in names(recipe.keys["dataset"]) + names(recipe.get("eval_dataset")):
-        if name in known and dataset_file(folder, name).is_file():
-            continue
-        stem = name.removesuffix("_val").removesuffix("_test")
-        say(f"dataset {name}: not there yet")
-        done = subprocess.run([sys.executable, "-m", "converters", "fetch", stem, "--dataset-dir", str(folder)])
-        if done.returncode:
-            raise UserError(
-                f"recipe {recipe.name}: dataset {name!r} is not there (see the line above); DATASET=<name> takes another"
-            )
 
 
 def provide_model(recipe: Recipe, options: Options) -> tuple[Recipe, dict[str, Any] | None]:
@@ -95,25 +40,12 @@ def provide_model(recipe: Recipe, options: Options) -> tuple[Recipe, dict[str, A
     if options.start_from:
         parent = parent_run(options.start_from, options)
         return replace(recipe, keys={**recipe.keys, "model_name_or_path": parent["model_path"]}), parent
-    if model == STAND_IN and not (Path(model) / "config.json").is_file():
-        from trainers.tiny_model import build
-
-        say(f"model {model}: making the stand-in ({build(model, 'datasets/samples')} parameters)")
+    make_stand_in(model)
     parts = Path(model).parts
     if parts[:1] == ("runs",) and len(parts) == 4 and parts[3] in ("merged", "train"):
         parent = parent_run(parts[1], replace(options, backend=parts[2]))
         return replace(recipe, keys={**recipe.keys, "model_name_or_path": parent["model_path"]}), parent
     return recipe, None
-
-
-def tokenizer_of(recipe: Recipe) -> Recipe:
-    """The recipe with a model whose tokenizer is at hand: a run not trained yet has the tokenizer of what it starts from."""
-    model = recipe.keys["model_name_or_path"]
-    while model.startswith("runs/") and not (Path(model) / "config.json").is_file():
-        model = load(Path(model).parts[1]).keys["model_name_or_path"]
-    if model == STAND_IN:
-        return provide_model(replace(recipe, keys={**recipe.keys, "model_name_or_path": model}), Options())[0]
-    return replace(recipe, keys={**recipe.keys, "model_name_or_path": model})
 
 
 def parent_run(name: str, options: Options) -> dict[str, Any]:
@@ -122,7 +54,9 @@ def parent_run(name: str, options: Options) -> dict[str, Any]:
     ``name`` is a recipe or a model folder.
     """
     if (Path(name) / "config.json").is_file():
-        return {"recipe": name, "model_path": name, "data_hash": None}
+        weights = sorted(Path(name).glob("*.safetensors"))
+        hashed = hashlib.sha256("".join(file_sha256(path) for path in weights).encode()).hexdigest()[:16]
+        return {"recipe": name, "model_path": name, "data_hash": None, "finished": f"weights {hashed}"}
     parent = runs.run_for(name, options.backend, root=options.root)
     manifest = parent.read_manifest()
     if manifest is None:
@@ -141,6 +75,13 @@ def train(name: str, options: Options) -> dict[str, Any]:
     started = time.time()
     recipe = with_dataset(load(name, options.overrides), options.dataset)
     run = runs.run_for(name, options.backend, options.run, options.root)
+    if options.as_it_is and (manifest := run.read_manifest()):
+        say(f"{name}: complete since {manifest['finished']} ({run.folder})")
+        return manifest
+    if run.recipe.is_file() and not options.fresh and not options.start_from:
+        # before a missing parent is trained for hours: a run that started from another model is refused at once
+        frozen = read_yaml(run.recipe)
+        runs.refuse_if_changed(run, {**frozen, "model_name_or_path": recipe.keys["model_name_or_path"]})
     recipe, parent = provide_model(recipe, options)
     provide_datasets(recipe)
     recipe = without_empty_evaluation(recipe)
@@ -162,7 +103,10 @@ def _train(
     started: float,
 ) -> dict[str, Any]:
     name = recipe.name
-    runs.freeze(run, recipe, prepared.data_hash)
+    decided_by = {"data_hash": prepared.data_hash, "devices": devices(options.gpus)}
+    if parent:
+        decided_by["starts_from"] = f"{parent['recipe']} of {parent['finished']}"
+    frozen_now = runs.freeze(run, recipe, decided_by)
     manifest = run.read_manifest()
     if manifest:
         say(
@@ -171,7 +115,8 @@ def _train(
         return manifest
     llamafactory.write_native(recipe, run, prepared)
     if complaint := llamafactory.check([run.native]).get(str(run.native)):
-        run.recipe.unlink()  # nothing was trained: a mended recipe must not be refused as changed
+        if frozen_now:
+            run.recipe.unlink()  # nothing was trained: a mended recipe must not be refused as changed
         raise UserError(f"recipes/{name}.yaml: {complaint}")
     if not finished(run):
         clear_for_resume(run)
@@ -179,7 +124,7 @@ def _train(
     if recipe.verb != "sft" and not list(run.merged.glob("*.safetensors")):
         say(f"{name}: merging the adapter into its base")
         llamafactory.merge(run, recipe)
-    manifest = describe(run, recipe, options, prepared, parent, started)
+    manifest = describe(run, recipe, options.backend, options.gpus, prepared, parent, started)
     runs.write_manifest(run, manifest)
     say(
         f"{name}: done in {manifest['wall_s']:.0f} s; weights {run.folder / manifest['model']}; evidence {run.manifest}"
@@ -203,83 +148,3 @@ def clear_for_resume(run: runs.Run) -> None:
         say(
             f"no complete checkpoint yet: starting again (what was there is {runs.set_aside(run.train, 'before').name})"
         )
-
-
-def report_rows(recipe: Recipe, prepared: Prepared) -> None:
-    """One line on the rows: kept, dropped by reason, tokens that carry loss."""
-    counts = prepared.counts
-    dropped = {
-        reason: counts[reason]
-        for reason in ("over-long", "control-marker", "no-answer", "nothing-to-train")
-        if counts.get(reason)
-    }
-    share = f", {counts['packs']} packs" if "packs" in counts else ""
-    say(
-        f"{recipe.name}: {counts['examples']} examples → {counts['kept']} rows{share}; "
-        f"dropped {dropped or 'none'} (cutoff_len {recipe.keys['cutoff_len']}); "
-        f"{counts['trained_tokens']} of {counts['tokens']} tokens carry loss; {prepared.folder}"
-    )
-    if counts.get("eval_dropped"):
-        say(
-            f"{recipe.name}: {counts['eval_dropped']} evaluation rows dropped, listed in {prepared.folder}/dropped.jsonl"
-        )
-
-
-def describe(
-    run: runs.Run, recipe: Recipe, options: Options, prepared: Prepared, parent: dict[str, Any] | None, started: float
-) -> dict[str, Any]:
-    """The manifest: everything needed to say what a number was made from."""
-    base = recipe.keys["model_name_or_path"]
-    state = orjson.loads((run.train / "trainer_state.json").read_bytes())
-    return {
-        "recipe": recipe.name,
-        "backend": options.backend,
-        "method": recipe.verb,
-        "status": "complete",
-        "finished": time.strftime("%Y-%m-%d %H:%M:%S"),
-        "wall_s": round(time.time() - started, 1),
-        "model": "train" if recipe.verb == "sft" else "merged",
-        "adapter": None if recipe.verb == "sft" else "train",
-        "base_model": base,
-        "base_local": resolve(base) if Path(resolve(base)).is_dir() else None,
-        "from": {"recipe": parent["recipe"], "data_hash": parent["data_hash"]} if parent else None,
-        "template": recipe.keys["template"],
-        "enable_thinking": recipe.get("enable_thinking"),
-        "dataset": {"names": names(recipe.keys["dataset"]), "sha256": prepared.datasets},
-        "data_hash": prepared.data_hash,
-        "template_hash": prepared.template_hash,
-        "rows": prepared.counts,
-        "overrides": recipe.overrides,
-        "seed": recipe.get("seed", 42),
-        "steps": state["global_step"],
-        "tool_version": tool_version(),
-        "git": git_state(),
-        "versions": llamafactory.versions(),
-        "hardware": hardware(),
-        "gpus": options.gpus,
-    }
-
-
-def hardware() -> dict[str, Any]:
-    """Processor, cores, memory, GPUs by name."""
-    import os
-
-    cpu = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        "?",
-    )
-    try:
-        smi = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True
-        )
-        cards = smi.stdout.strip().splitlines() if smi.returncode == 0 else []
-    except FileNotFoundError:
-        cards = []
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "memory_gib": round(memory),
-        "gpus": cards,
-        "system": platform.platform(),
-    }

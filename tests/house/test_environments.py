@@ -136,3 +136,13 @@ def test_the_lock_is_freed_when_its_holder_is_killed(project: Path) -> None:
     process.wait()
     done = call(project, "build", "glue")
     assert done.returncode == 0 and subprocess.run([done.stdout.strip(), "-c", ""]).returncode == 0
+
+
+def test_dotenv_names_the_cache(project: Path) -> None:
+    (project / ".env").write_text(f"# where\nMEDTUNE_CACHE='{project / 'elsewhere'}'\n")
+    own = {key: value for key, value in clean(project).items() if key != "MEDTUNE_CACHE"}
+    done = subprocess.run(
+        [sys.executable, str(project / "requirements" / "environments.py"), "path", "glue"],
+        capture_output=True, text=True, env=own,
+    )  # fmt: skip
+    assert done.stdout.startswith(str(project / "elsewhere"))

@@ -174,3 +174,10 @@ def test_a_data_key_that_cannot_be_honoured_is_refused_by_name(
 ) -> None:
     with pytest.raises(UserError, match=said):
         data_keys.answer(recipe_on(**keys))
+
+
+def test_several_processes_prepare_the_same_rows(recipe_on: Make, tmp_path: Path) -> None:
+    messages = [chat(f"question {at}", f"reply {at}") for at in range(2100)]
+    one = stored(prepare(recipe_on(messages), tmp_path / "one"))["train"]
+    two = stored(prepare(recipe_on(messages, preprocessing_num_workers=2), tmp_path / "two"))["train"]
+    assert one["input_ids"] == two["input_ids"] and one["labels"] == two["labels"] and len(one) == 2100

@@ -26,25 +26,25 @@ def checkpoint(run: Run, step: int) -> Path:
 
 def test_a_changed_recipe_is_refused_with_the_difference(tmp_path: Path) -> None:
     run = run_for("sft-x", "llamafactory", root=tmp_path)
-    freeze(run, Recipe("sft-x", {"learning_rate": 1e-4, "seed": 1}), "data1")
-    freeze(run, Recipe("sft-x", {"learning_rate": 1e-4, "seed": 1}), "data1")
+    freeze(run, Recipe("sft-x", {"learning_rate": 1e-4, "seed": 1}), {"data_hash": "data1"})
+    freeze(run, Recipe("sft-x", {"learning_rate": 1e-4, "seed": 1}), {"data_hash": "data1"})
     with pytest.raises(UserError, match=r"learning_rate: 0\.0001 → 0\.001(?s:.*)FRESH=1"):
-        freeze(run, Recipe("sft-x", {"learning_rate": 1e-3, "seed": 1}), "data1")
+        freeze(run, Recipe("sft-x", {"learning_rate": 1e-3, "seed": 1}), {"data_hash": "data1"})
     with pytest.raises(UserError, match="data_hash: 'data1' → 'data2'"):
-        freeze(run, Recipe("sft-x", {"learning_rate": 1e-4, "seed": 1}), "data2")
+        freeze(run, Recipe("sft-x", {"learning_rate": 1e-4, "seed": 1}), {"data_hash": "data2"})
 
 
 def test_files_of_a_run_made_by_hand_are_not_taken_over(tmp_path: Path) -> None:
     run = run_for("sft-x", "llamafactory", root=tmp_path)
     checkpoint(run, 5)
     with pytest.raises(UserError, match="not started by make"):
-        freeze(run, Recipe("sft-x", {}), "data1")
+        freeze(run, Recipe("sft-x", {}), {"data_hash": "data1"})
 
 
 def test_fresh_renames_and_keeps_runs_beside_it(tmp_path: Path) -> None:
     run, beside = run_for("sft-x", "llamafactory", root=tmp_path), run_for("sft-x", "llamafactory", "second", tmp_path)
-    freeze(run, Recipe("sft-x", {}), "d")
-    freeze(beside, Recipe("sft-x", {}), "d")
+    freeze(run, Recipe("sft-x", {}), {"data_hash": "d"})
+    freeze(beside, Recipe("sft-x", {}), {"data_hash": "d"})
     checkpoint(run, 5)
     old = start_over(run)
     assert old and (old / "train" / "checkpoint-5" / "model.safetensors").is_file() and (old / "recipe.yaml").is_file()
