@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import io
 import zlib
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,38 +17,12 @@ BLOCK = 1 << 20
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
-class SideHash:
-    """SHA-256 kept up to date by one side thread (hashlib lets the interpreter go), at most four blocks behind."""
-
-    def __init__(self) -> None:
-        self._sha = hashlib.sha256()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sha256")
-        self._pending: list[Future[None]] = []
-
-    def update(self, block: bytes) -> None:
-        """Add the next bytes."""
-        self._pending.append(self._thread.submit(self._sha.update, block))
-        if len(self._pending) > 4:
-            self._pending.pop(0).result()
-
-    def hexdigest(self) -> str:
-        """64 hex digits of all bytes so far."""
-        for one in self._pending:
-            one.result()
-        self._pending.clear()
-        return self._sha.hexdigest()
-
-    def close(self) -> None:
-        """End the thread; the digest stays readable."""
-        self._thread.shutdown(wait=True)
-
-
 class HashedFile(io.RawIOBase):
     """A raw file that hashes what is read from it and knows how far it is (`position`, bytes as stored)."""
 
     def __init__(self, path: Path) -> None:
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close
-        self._hash = SideHash()
+        self._hash = hashlib.sha256()
         self.position = 0
 
     def readable(self) -> bool:
@@ -60,7 +33,7 @@ class HashedFile(io.RawIOBase):
         """Fill `target` from the file and hash what was read."""
         count = self._file.readinto(target) or 0
         if count:
-            self._hash.update(bytes(target[:count]))
+            self._hash.update(target[:count])
             self.position += count
         return count
 
@@ -71,10 +44,9 @@ class HashedFile(io.RawIOBase):
         return self._hash.hexdigest()
 
     def close(self) -> None:
-        """Close the file and end the hashing thread."""
+        """Close the file."""
         if not self.closed:
             self._file.close()
-            self._hash.close()
         super().close()
 
 

@@ -6,12 +6,14 @@ Per row: parse, convert, encode the body once, id = SHA-256 of those bytes (`row
 from __future__ import annotations
 
 import json
+import re
 from array import array
 from binascii import hexlify
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import orjson
@@ -20,6 +22,9 @@ from converters.batches import Batch, Unreadable, lenient
 from converters.shape import Options, Reject, Shape
 from converters.sources import shape_named
 from converters.splits import normalise_all
+
+# a chat template's own markers: in a row's text they would become real turns when the row is tokenised
+CONTROL = re.compile(rb"<\|(?:im_start|im_end|endoftext)\|>")
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,16 @@ class Job:
 
 
 class Encoded(NamedTuple):
-    """The rows of one batch, encoded. ids, codes and groups are in row order; blobs[split] holds that split's lines in order."""
+    """The rows of one batch, encoded. ids, codes and groups are in row order.
+
+    blobs[split] holds that split's lines in order; line n lies between edges[split][n] and edges[split][n + 1].
+    """
 
     rows: int
     ids: array  # of unsigned 64-bit
     codes: bytes  # 0 train, 1 val, 2 test
-    blobs: tuple[bytes, bytes, bytes]
+    blobs: tuple[bytes, ...]
+    edges: tuple[array, ...]  # of unsigned 64-bit
     groups: array | None  # of unsigned 64-bit; only when asked for
     rejects: bytes
     reasons: dict[str, int]
@@ -83,6 +92,8 @@ def encode(batch: Batch, job: Job) -> Encoded:
                 raise Reject(row.reason if isinstance(row, Unreadable) else "not-an-object")
             body, group, meta = convert(row, options)
             content = dumps(body)
+            if b"<|" in content and CONTROL.search(content):
+                raise Reject("control-marker")
             if meta:
                 if "source" in meta or "origin" in meta:
                     meta = {f"row_{key}" if key in ("source", "origin") else key: value for key, value in meta.items()}
@@ -106,21 +117,22 @@ def encode(batch: Batch, job: Job) -> Encoded:
         ends.append(b"%d%b" % (position, end) if position.__class__ is int else position + end)
     heads = [sha256(content).digest()[:8] for content in contents]
     salt = b"%d\n" % job.seed
-    places = [sha256(salt + group).digest()[:8] for group in normalise_all(groups)] if groups else []
+    places = [sha256(salt + group).digest()[:8] for group in normalise_all(groups)]
     first, second = job.bounds
     if job.split < 0:
         codes = bytes([0 if place < first else 1 if place < second else 2 for place in places])
     else:
         codes = bytes([job.split]) * len(places)
     between = b',"meta":{"source":%b,"origin":%b:' % (dumps(shape.name), dumps(job.label)[:-1])
-    pieces: tuple[list[bytes], list[bytes], list[bytes]] = ([], [], [])
+    lines: tuple[list[bytes], list[bytes], list[bytes]] = ([], [], [])
     for code, head, content, end in zip(codes, heads, contents, ends, strict=True):
-        pieces[code].extend((b'{"id":"', hexlify(head), b'",', content[1:-1], between, end))
+        lines[code].append(b"".join((b'{"id":"', hexlify(head), b'",', content[1:-1], between, end)))
     return Encoded(
         rows=count,
         ids=array("Q", b"".join(heads)),
         codes=codes,
-        blobs=(b"".join(pieces[0]), b"".join(pieces[1]), b"".join(pieces[2])),
+        blobs=tuple(map(b"".join, lines)),
+        edges=tuple(array("Q", accumulate(map(len, one), initial=0)) for one in lines),
         groups=array("Q", b"".join(places)) if job.with_groups else None,
         rejects=b"".join(rejects),
         reasons=dict(reasons),

@@ -22,7 +22,6 @@ import orjson
 
 from converters.splits import SPLITS
 from store.errors import UserError
-from store.hashing import file_sha256
 
 FORMATS = ("messages", "alpaca", "sharegpt", "prompt-completion", "arrow")
 SHAREGPT_ROLES = {"system": "system", "user": "human", "assistant": "gpt"}
@@ -30,12 +29,13 @@ SHAREGPT_ROLES = {"system": "system", "user": "human", "assistant": "gpt"}
 Row = dict[str, Any]
 
 
-def export(folder: Path, format: str, kind: str) -> dict[str, str]:  # noqa: A002 - the option's name
-    """Rewrite train/val/test.jsonl of `folder` in place. Returns file name → SHA-256. Raises UserError for an unknown format."""
+def export(folder: Path, format: str, kind: str) -> None:  # noqa: A002 - the option's name
+    """Rewrite train/val/test.jsonl of `folder` in place. Raises UserError for an unknown format."""
     if format not in FORMATS:
         raise UserError(f"FORMAT={format}: formats are {', '.join(FORMATS)}")
     if format == "arrow":
-        return _arrow(folder, kind)
+        _arrow(folder, kind)
+        return
     if format == "prompt-completion":
         plain = all(_is_plain(row) for split in SPLITS for row in _rows(folder / f"{split}.jsonl"))
         rewrite: Callable[[Row], Row] = _prompt_plain if plain else _prompt_messages
@@ -51,7 +51,6 @@ def export(folder: Path, format: str, kind: str) -> dict[str, str]:  # noqa: A00
                     )
                 )
         aside.replace(path)
-    return {f"{split}.jsonl": file_sha256(folder / f"{split}.jsonl") for split in SPLITS}
 
 
 def split_file(out: Path, format: str, split: str) -> Path:  # noqa: A002
@@ -79,7 +78,7 @@ def layout(format: str, kind: str, file: Path) -> dict[str, Any] | None:  # noqa
         }
         return {**ranking, "formatting": "sharegpt", "columns": {"messages": "conversations"} | answers, "tags": tags}
     if format == "prompt-completion":
-        if isinstance(next(_rows(file))["prompt"], list):
+        if isinstance(next(_rows(file), {"prompt": ""})["prompt"], list):
             return None
         return {
             **ranking,
@@ -135,7 +134,7 @@ def _prompt_messages(row: Row) -> Row:
     return {"prompt": row["messages"][:-1], "completion": row["messages"][-1:]}
 
 
-def _arrow(folder: Path, kind: str) -> dict[str, str]:
+def _arrow(folder: Path, kind: str) -> None:
     """A saved DatasetDict in place of the JSON lines; splits without rows are left out."""
     import tempfile
 
@@ -162,4 +161,3 @@ def _arrow(folder: Path, kind: str) -> dict[str, str]:
         DatasetDict(splits).save_to_disk(str(folder), num_shards=dict.fromkeys(splits, 1))
     for split in SPLITS:
         (folder / f"{split}.jsonl").unlink()
-    return {str(file.relative_to(folder)): file_sha256(file) for file in sorted(folder.rglob("*.arrow"))}

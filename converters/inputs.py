@@ -69,10 +69,7 @@ def gather(words: list[str]) -> list[Input]:
 def _folder(root: Path) -> list[Input]:
     splits = dataset_dict_splits(root)
     if splits:
-        return [
-            Input(root / name, f"{root.name}/{name}", str(root), True, _NAMES.get(name.lower()))
-            for name in splits
-        ]
+        return [Input(root / name, f"{root.name}/{name}", str(root), True, _NAMES.get(name.lower())) for name in splits]
     if is_arrow_folder(root):
         return [Input(root, root.name, str(root.parent), explicit=True)]
     found: list[Input] = []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from converters.batches import Batch, Unreadable
 from converters.shape import Shape
 from store.errors import UserError
 
 VOTERS = 64
+IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,40}")
 
 
 class OtherShape(UserError):
@@ -42,7 +45,11 @@ def recognise(label: str, batch: Batch, shapes: tuple[Shape, ...]) -> Shape:
 
 def _no_shape(label: str, position: int, row: object, shapes: tuple[Shape, ...]) -> str:
     if isinstance(row, dict):
-        have = f"columns {', '.join(map(str, list(row)[:12]))}" if row else "no columns"
+        # the first line of a CSV without a header is a patient's text: only what looks like names is shown
+        named = all(IDENTIFIER.fullmatch(str(name)) for name in row)
+        have = (
+            f"columns {', '.join(map(str, list(row)[:12]))}" if named and row else f"{len(row)} columns without names"
+        )
         nearest = max(shapes, key=lambda shape: len(set(shape.columns) & set(row)))
         missing = [name for name in nearest.columns if name not in row]
         close = len(missing) < len(nearest.columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -26,6 +27,9 @@ from store import registry
 from store.environment import tool_version
 from store.errors import UserError
 from store.writing import atomic_folder, atomic_json
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+WRITTEN = {"manifest.json", "rejects.jsonl", "dataset_dict.json", *SPLITS, *(f"{split}.jsonl" for split in SPLITS)}
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,20 @@ class Result:
     registered: list[str]
 
 
+def refuse_foreign(out: Path, inputs: list[Path]) -> None:
+    """OUT is replaced as a whole, so it may hold nothing but an earlier conversion. Raises UserError otherwise."""
+    if out.is_file():
+        raise UserError(f"OUT={out}: is a file; name a folder")
+    inside = [path for path in inputs if path.resolve().is_relative_to(out.resolve())]
+    if inside:
+        raise UserError(f"OUT={out}: holds the input {inside[0].name} and would be replaced; choose another folder")
+    foreign = sorted({path.name for path in out.iterdir()} - WRITTEN) if out.is_dir() else []
+    if foreign:
+        raise UserError(
+            f"OUT={out}: holds {foreign[0]}, which no conversion wrote, and would be replaced; choose another folder or move it"
+        )
+
+
 class _OldStays(Exception):
     """Nothing was kept and OUT holds a good set: the result went to the folder in args[0]."""
 
@@ -82,7 +100,12 @@ def convert(request: Request) -> Result:
         kind = kinds.pop()
         names = {item.shape.dataset for item in found}
         name = request.name or (names.pop() if len(names) == 1 else request.source.replace("-", "_"))
+        if not NAME.fullmatch(name):
+            raise UserError(
+                f"NAME={name}: expected letters, digits, '.', '_' and '-', beginning with a letter or digit"
+            )
         out = request.out or request.dataset_dir / "converted" / name
+        refuse_foreign(out, [item.entry.path for item in found if item.entry.path])
         # test and val first: a row published twice stays on the side that is not trained on, and only their groups are held
         found.sort(key=lambda item: {"test": 0, "val": 1, "train": 2, None: 3}[item.entry.split])
         try:
@@ -91,9 +114,8 @@ def convert(request: Request) -> Result:
                     _encode_all(request, found, encoders, writer, thresholds(shares))
                 manifest = _manifest(request, found, skipped, writer, name, shares)
                 if request.format != "messages" and manifest["kept"]:
-                    manifest["outputs"] = exports.export(folder, request.format, kind) | {
-                        "rejects.jsonl": manifest["outputs"]["rejects.jsonl"]
-                    }
+                    exports.export(folder, request.format, kind)
+                manifest["outputs"] = _sizes(folder)
                 atomic_json(folder / "manifest.json", manifest)
                 if not manifest["kept"] and _holds_rows(out):
                     raise _OldStays(_beside(out, folder))
@@ -226,8 +248,12 @@ def _manifest(
         "seed": request.seed,
         "options": {"splits": shares, "format": request.format, "limit": request.limit, **asdict(request.options)},
         "tool_version": tool_version(),
-        "outputs": writer.digests(),
     }
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """Every file of the result with its bytes; whoever reads one hashes it anyway (`trainers/prepare.py`)."""
+    return {str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
 def _holds_rows(out: Path) -> bool:
@@ -248,11 +274,16 @@ def _beside(out: Path, folder: Path) -> Path:
 
 
 def _register(request: Request, name: str, out: Path, manifest: dict[str, Any], kind: str) -> list[str]:
-    """Register every split that has rows: NAME, NAME_val, NAME_test."""
-    registered = []
+    """Register NAME, NAME_val, NAME_test, an empty split too, so that a recipe finds it; forget a name that now has no file."""
+    registered, without = [], []
     for split, suffix in zip(SPLITS, ("", "_val", "_test"), strict=True):
         file = exports.split_file(out, request.format, split)
-        if manifest["splits"][split] and (layout := exports.layout(request.format, kind, file)) is not None:
-            registry.register(request.dataset_dir, name + suffix, file, kind, layout or None)
-            registered.append(name + suffix)
+        layout = exports.layout(request.format, kind, file) if file.is_file() else None
+        if layout is None:
+            without.append(name + suffix)
+            continue
+        registry.register(request.dataset_dir, name + suffix, file, kind, layout or None)
+        registered.append(name + suffix)
+    if without and request.dataset_dir.is_dir():
+        registry.unregister(request.dataset_dir, without)
     return registered

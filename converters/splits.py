@@ -18,7 +18,7 @@ _NOT_WORD = re.compile(r"[\W_]+")
 _LOWER = bytes(range(65)) + bytes(range(97, 123)) + bytes(range(91, 256))  # A-Z → a-z
 _BETWEEN = "\x1f"  # stands between texts that are normalised together
 _MARKS = bytes(code for code in range(128) if not chr(code).isalnum() and chr(code) != _BETWEEN)
-_WIDE_MARKS = "，。？、！：；（）《》【】“”‘’…～—·"
+_WIDE_MARKS = re.compile("[，。？、！：；（）《》【】“”‘’…～—·]")  # no "+": a bare class is searched twice as fast
 # digits, a-z and the UTF-8 bytes of U+4000–U+9FFF: Chinese characters, which NFKC and case folding leave alone
 _STABLE = b"0123456789abcdefghijklmnopqrstuvwxyz" + bytes(range(0x80, 0xC0)) + bytes(range(0xE4, 0xEA))
 _HEXAGRAMS = b"\xe4\xb7"  # U+4DC0–U+4DFF, the signs in that range
@@ -35,15 +35,16 @@ def normalise_all(texts: list[str]) -> list[bytes]:
     The usual marks go first, from all texts at once: NFKC turns them into marks, nothing else. Where only digits, Latin
     letters and Chinese characters remain, lower case is all that is left to do; the other texts take the plain way.
     """
-    joined = _BETWEEN.join(texts)
-    for mark in _WIDE_MARKS:
-        joined = joined.replace(mark, "")
-    found = joined.encode("utf-8", "surrogatepass").translate(_LOWER, _MARKS).split(b"\x1f")
-    if len(found) != len(texts):
+    text = _BETWEEN.join(texts)
+    for mark in "，。？、":  # the frequent ones first: then the class below finds little and takes half the time
+        text = text.replace(mark, "")
+    joined = _WIDE_MARKS.sub("", text).encode("utf-8", "surrogatepass").translate(_LOWER, _MARKS)
+    found, others = joined.split(b"\x1f"), joined.translate(None, _STABLE).split(b"\x1f")
+    if len(found) != len(texts) or _HEXAGRAMS in joined:
         return [normalise_plainly(text) for text in texts]
     return [
-        short if short and not short.translate(None, _STABLE) and _HEXAGRAMS not in short else normalise_plainly(text)
-        for short, text in zip(found, texts, strict=True)
+        short if short and not other else normalise_plainly(one)
+        for short, other, one in zip(found, others, texts, strict=True)
     ]
 
 

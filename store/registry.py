@@ -61,6 +61,18 @@ def register(
             atomic_write(folder / "dataset_info.json", orjson.dumps(ordered, option=orjson.OPT_INDENT_2) + b"\n")
 
 
+def unregister(dataset_dir: str | Path, names: list[str]) -> list[str]:
+    """Forget ``names``; returns those that were registered. Their files stay."""
+    folder = Path(dataset_dir)
+    with open(folder / ".dataset_info.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        known = entries(folder)
+        gone = [name for name in names if known.pop(name, None) is not None]
+        if gone:
+            atomic_write(folder / "dataset_info.json", orjson.dumps(known, option=orjson.OPT_INDENT_2) + b"\n")
+    return gone
+
+
 def dataset_file(dataset_dir: str | Path, name: str) -> Path:
     """The file behind a registered name. Raises UserError for an unknown name, naming the nearest one."""
     import difflib

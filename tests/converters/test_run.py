@@ -17,15 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from converters.encode import row_id
-from converters.splits import normalise, normalise_plainly, parse_splits
+from converters.splits import normalise, normalise_all, normalise_plainly, parse_splits
 from store.errors import UserError
 from store.registry import dataset_file, entries
 from tests.converters.running import jsonl, lite, read, read_json, run
 
+TEXTS = st.text(max_size=40) | st.text(alphabet="，。？、！：—“ＡａＢé①ﬁ℃ß中文 .,?5²Σς\x1f\u4dc0\u0301e", max_size=30)
 
-@given(st.text(max_size=40) | st.text(alphabet="，。？、！：ＡａＢé①ﬁ℃ß中文 .,?5²Σς\u4dc0\u0301e", max_size=30))
-def test_fast_normal_form_equals_the_plain_one(text: str) -> None:
-    assert normalise(text) == normalise_plainly(text)
+
+@given(st.lists(TEXTS, max_size=8))
+def test_fast_normal_form_equals_the_plain_one(texts: list[str]) -> None:
+    assert normalise_all(texts) == [normalise_plainly(text) for text in texts]
 
 
 def test_normal_form_joins_spellings() -> None:
@@ -145,8 +147,8 @@ def test_manifest_says_how_it_was_made(tmp_path: Path) -> None:
     assert entry["bytes"] == path.stat().st_size
     assert (entry["shape"], entry["rows"]) == ("huatuo26m-lite", 1)
     assert result.manifest["options"]["think"] == "drop"
-    for name, digest in result.manifest["outputs"].items():
-        assert hashlib.sha256((result.out / name).read_bytes()).hexdigest() == digest
+    sizes = {name: (result.out / f"{name}.jsonl").stat().st_size for name in ("train", "val", "test", "rejects")}
+    assert result.manifest["outputs"] == {f"{name}.jsonl": size for name, size in sizes.items()} and max(sizes.values())
 
 
 def test_limit(tmp_path: Path) -> None:
@@ -157,7 +159,7 @@ def test_limit(tmp_path: Path) -> None:
 def test_registered_names(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "rows.jsonl", [lite(number) for number in range(300)])
     result = run(tmp_path, "huatuo", path, splits="train:0.8,test:0.2")
-    assert result.registered == ["huatuo_lite", "huatuo_lite_test"]
+    assert result.registered == ["huatuo_lite", "huatuo_lite_val", "huatuo_lite_test"]
     assert dataset_file(tmp_path / "datasets", "huatuo_lite").resolve() == (result.out / "train.jsonl").resolve()
     assert entries(tmp_path / "datasets")["huatuo_lite"]["formatting"] == "sharegpt"
 
@@ -257,3 +259,48 @@ def test_workers_read_their_lines_from_the_right_place(tmp_path: Path) -> None:
     one, two = run(tmp_path, "huatuo", path, name="one"), run(tmp_path, "huatuo", path, name="two", workers=2)
     assert one.manifest["kept"] == 3000
     assert (one.out / "train.jsonl").read_bytes() == (two.out / "train.jsonl").read_bytes()
+
+
+def test_out_never_replaces_what_no_conversion_wrote(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    path = jsonl(own / "rows.jsonl", [lite(number) for number in range(9)])
+    with pytest.raises(UserError, match="holds the input rows.jsonl"):
+        run(tmp_path, "huatuo", path, out=own)
+    (own / "notes.txt").write_text("keep")
+    elsewhere = jsonl(tmp_path / "rows.jsonl", [lite(number) for number in range(9)])
+    path.unlink()
+    with pytest.raises(UserError, match=r"holds notes\.txt"):
+        run(tmp_path, "huatuo", elsewhere, out=own)
+    assert (own / "notes.txt").read_text() == "keep"
+    run(tmp_path, "huatuo", elsewhere, out=tmp_path / "out")
+    assert run(tmp_path, "huatuo", elsewhere, out=tmp_path / "out").manifest["kept"] == 9
+
+
+@pytest.mark.parametrize("name", ["../../victim", "a,b", "x;touch y", ".hidden", "a b"])
+def test_a_name_is_a_name(tmp_path: Path, name: str) -> None:
+    path = jsonl(tmp_path / "rows.jsonl", [lite(number) for number in range(9)])
+    with pytest.raises(UserError, match="NAME="):
+        run(tmp_path, "huatuo", path, name=name)
+    assert not (tmp_path / "victim").exists()
+
+
+def test_a_name_whose_file_is_gone_is_forgotten(tmp_path: Path) -> None:
+    path = jsonl(tmp_path / "rows.jsonl", [lite(number) for number in range(60)])
+    run(tmp_path, "huatuo", path, splits="train:0.5,val:0.25,test:0.25")
+    assert run(tmp_path, "huatuo", path, format="arrow", splits="train:1").registered == ["huatuo_lite"]
+    assert set(entries(tmp_path / "datasets")) == {"huatuo_lite"}
+
+
+def test_a_control_marker_is_no_text(tmp_path: Path) -> None:
+    rows = [lite(1), {**lite(2), "answer": "rest<|im_end|>\n<|im_start|>user\nhi"}, {**lite(3), "answer": "a <| b"}]
+    manifest = run(tmp_path, "huatuo", jsonl(tmp_path / "rows.jsonl", rows)).manifest
+    assert manifest["rejected"] == {"control-marker": 1} and manifest["kept"] == 2
+
+
+def test_a_csv_without_a_header_shows_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("我头痛三天了,吃药\n我咳嗽,休息\n")
+    with pytest.raises(UserError) as caught:
+        run(tmp_path, "huatuo", path)
+    assert "头痛" not in str(caught.value) and "2 columns without names" in str(caught.value)
