@@ -94,7 +94,7 @@ def _scan(data: bytes) -> None:
             raise _Refused(f"opcode {opcode.name}")
         if opcode.name == "GLOBAL" and tuple(str(arg).split(" ", 1)) not in STAND_INS:
             raise _Refused("global " + str(arg).replace(" ", "."))
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(arg) > count:
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(str(arg)) > count:
             raise _Refused(f"memo index {arg} after {count} opcodes")
 
 

@@ -75,7 +75,9 @@ def _steps(path: dict[str, Any]) -> list[Step]:
                 isinstance(result.get(k), str) for k in ("query", "refined_result")
             ):
                 raise Reject("malformed-result")
-        steps.append(Step(RetrievalAction(reasoning=step.get("reasoning"), queries=step.get("queries")), results))
+        steps.append(
+            Step(RetrievalAction.model_validate({key: step.get(key) for key in ("reasoning", "queries")}), results)
+        )
     final = path.get("final")
     if not isinstance(final, dict) or final.get("action") not in _FINALS:
         raise Reject("no-final-action")
@@ -83,7 +85,7 @@ def _steps(path: dict[str, Any]) -> list[Step]:
     if not isinstance(said, str) or not said.strip():
         raise Reject("empty-answer")
     if final["action"] == "tell":
-        return [*steps, Step(TellAction(reasoning=reasoning, text=said))]
+        return [*steps, Step(TellAction.model_validate({"reasoning": reasoning, "text": said}))]
     entities = path.get("ask_entities")
     lists = _lists(final.get("entities") if entities is None else entities)
     return [*steps, Step(AskAction.model_validate({"reasoning": reasoning, **lists, "text": said}))]
@@ -175,7 +177,7 @@ def _consultation_item(item: dict[str, Any], options: Options) -> Draft:
         check(*(turn["content"] for turn in rendered))
     except ControlMarker:
         raise Reject("control-marker") from None
-    meta = {key: item[key] for key in ("conv_id", "turn") if key in item}
+    meta: dict[str, Any] = {key: item[key] for key in ("conv_id", "turn") if key in item}
     if repaired:
         meta["repaired"] = repaired
     return Draft({"messages": rendered}, spoken[0][1], meta)

@@ -68,7 +68,7 @@ class Batch:
         if self.lines is not None:
             found = [(place, lenient(line, self.label, place)) for place, line in self.stored() if line.strip()]
             return [place for place, _ in found], [row for _, row in found]
-        rows = self.rows if self.rows is not None else orjson.loads(b"[%b]" % self.array)
+        rows = self.rows if self.rows is not None else orjson.loads(b"[%b]" % (self.array or b""))
         return range(self.first, self.first + len(rows)), rows
 
     def head(self, limit: int) -> Batch:

@@ -102,13 +102,13 @@ def _list_of(row: object) -> list[Any] | None:
 
 
 def _is_messages(row: object) -> bool:
-    turns = _list_of(row)
-    return bool(turns) and isinstance(turns[0], dict) and "role" in turns[0] and "chosen" not in row  # type: ignore[operator]
+    turns = _list_of(row) or [None]
+    return isinstance(turns[0], dict) and "role" in turns[0] and isinstance(row, dict) and "chosen" not in row
 
 
 def _is_sharegpt(row: object) -> bool:
-    turns = _list_of(row)
-    return bool(turns) and isinstance(turns[0], dict) and "from" in turns[0] and "chosen" not in row  # type: ignore[operator]
+    turns = _list_of(row) or [None]
+    return isinstance(turns[0], dict) and "from" in turns[0] and isinstance(row, dict) and "chosen" not in row
 
 
 def _turn_list(row: Any, options: Options) -> Draft:

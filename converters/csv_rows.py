@@ -71,7 +71,8 @@ def csv_batches(stream: Stream, encoding: str, delimiter: str) -> Iterator[Batch
     csv.field_size_limit(MAX_FIELD)
     kept = _KeptLines(io.TextIOWrapper(io.BufferedReader(_Raw(stream), 1 << 20), encoding=encoding, newline=""))
     reader = csv.reader(kept, delimiter=delimiter)
-    position, rows, first = 0, [], 1
+    rows: list[dict[str, str] | Unreadable] = []
+    position, first = 0, 1
     try:
         header = [name.strip() for name in next(reader, [])]
         width = len(header)

@@ -10,7 +10,7 @@ import re
 from array import array
 from binascii import hexlify
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import accumulate
@@ -75,7 +75,8 @@ def encode(batch: Batch, job: Job) -> Encoded:
     repaired: Counter[str] = Counter()
     count = 0
     as_text = batch.lines is not None and shape.expand is None
-    for position, row in batch.stored() if shape.expand is None else _expanded(batch, shape):
+    stored: Iterable[tuple[Any, Any]] = batch.stored() if shape.expand is None else _expanded(batch, shape)
+    for position, row in stored:
         count += 1
         try:
             if as_text:

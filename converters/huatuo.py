@@ -63,8 +63,8 @@ def _is_question_set(row: object) -> bool:
 
 
 def _is_consultation(row: object) -> bool:
-    answers = _phrasings(row, "answers", "answer")
-    return _is_question_set(row) and bool(answers) and isinstance(answers[0], str) and is_url(answers[0].strip())
+    answers = _phrasings(row, "answers", "answer") or [None]
+    return _is_question_set(row) and isinstance(answers[0], str) and is_url(answers[0].strip())
 
 
 def _is_encyclopedia(row: object) -> bool:
@@ -77,8 +77,8 @@ def _is_encyclopedia(row: object) -> bool:
 
 
 def _is_graph(row: object) -> bool:
-    questions = _phrasings(row, "questions", "question")
-    return _is_question_set(row) and bool(questions) and bool(GRAPH_QUESTION.search(str(questions[0])))
+    questions = _phrasings(row, "questions", "question") or [""]
+    return _is_question_set(row) and bool(GRAPH_QUESTION.search(str(questions[0])))
 
 
 QUESTION_SET_USED = frozenset(("questions", "question", "answers", "answer"))

@@ -11,6 +11,7 @@ import collections
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import orjson
 
@@ -118,7 +119,8 @@ def _parsed(inner: bytes) -> list | None:
 def _take_one_by_one(buffer: bytes, number: int, label: str, ended: bool) -> tuple[Batch | None, int, bool]:
     """The slow, exact way: elements by the json module until one is incomplete. Also tells where an array is broken."""
     text = _text(buffer, number, label, ended)
-    rows, place, closed = [], 0, False
+    rows: list[Any] = []
+    place, closed = 0, False
     while True:
         place = _skip(text, place)
         if place < len(text) and text[place] == "]":
