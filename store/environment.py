@@ -37,7 +37,6 @@ def load_dotenv_once() -> None:
         os.environ.setdefault(key, value)
 
 
-@functools.cache
 def interpreter(name: str) -> Path:
     """The python of an engine's environment, built first if it is missing (progress on stderr).
 
