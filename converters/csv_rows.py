@@ -78,7 +78,11 @@ def csv_batches(stream: Stream, encoding: str, delimiter: str) -> Iterator[Batch
         width = len(header)
         if len(set(header)) < width:
             twice = next(name for name in header if header.count(name) > 1)
-            raise UserError(f"{stream.label}: row 1: the CSV header names column {twice!r} twice")
+            # a first line that is no header is a patient's text, and is not shown
+            shown = f" column {twice!r}" if twice.isidentifier() and twice.isascii() else " a column"
+            raise UserError(
+                f"{stream.label}: row 1: the CSV header names{shown} twice; expected a header with distinct names"
+            )
         kept.lines.clear()
         for fields in reader:
             if not fields:
