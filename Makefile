@@ -112,11 +112,13 @@ serve: $(READY) ## serve MODEL= (a folder or hub id) or CONFIG= (a file of recip
 $(addprefix serve-,$(RECIPES)): serve-%: $(READY) ## serve a recipe's trained model, OpenAI-compatible, on 127.0.0.1
 	@$(PY) -m serve $* --backend $(BACKEND) $(SERVE_OPTIONS)
 
+# an untuned stand-in never ends a reply by itself, so the -tiny recipes are cut at 512 tokens
 $(addprefix eval-,$(RECIPES)): eval-%: $(READY) ## train if needed, serve, generate on the test split, judge, report (JUDGE=)
 	@$(if $(DATASET),$(PY) -m eval rows --task $(TASK) --dataset "$$DATASET" --split $(SPLIT))
 	@$(PY) -m trainers ensure $* --backend $(BACKEND) $(call option,RUN,run) $(if $(GPUS),--gpus $(GPUS)) $(call option,FROM,from)
 	@$(PY) -m eval run --model base=base --model $*=$* --task $(TASK) $(call option,DATASET,dataset) --split $(SPLIT) --judge $(JUDGE) \
-	  --backend $(BACKEND) $(call option,RUN,run) $(call option,LIMIT,limit) $(if $(ENGINE),--engine $(ENGINE)) $(call switch,FRESH,fresh)
+	  --backend $(BACKEND) $(call option,RUN,run) $(call option,LIMIT,limit) $(if $(ENGINE),--engine $(ENGINE)) $(call switch,FRESH,fresh) \
+	  $(if $(filter %-tiny,$*),--set max_tokens=512)
 
 report: $(READY) ## runs/report/index.html from everything evaluated so far
 	@$(PY) -m eval report
