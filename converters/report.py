@@ -44,6 +44,8 @@ def lines(result: Result) -> list[str]:
 def _remarks(result: Result) -> list[str]:
     manifest = result.manifest
     text = []
+    if empty := [split for split, count in manifest["splits"].items() if not count]:
+        text.append(f"{', '.join(empty)}: 0 rows; other shares with SPLITS=train:0.8,val:0.1,test:0.1")
     if manifest["published_splits"]:
         own = [entry for entry in manifest["inputs"] if not entry["split"]]
         rest = f", except for {len(own)} of {len(manifest['inputs'])} inputs that have none" if own else ""

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,16 @@ def check(files: list[Path]) -> dict[str, str]:
             f"LLaMA-Factory's checker did not start: {(done.stderr.strip().splitlines() or ['no output'])[-1]}"
         )
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def refuse_unacceptable(recipe: Recipe, run: Run, prepared: Prepared) -> None:
+    """Raise UserError with the trainer's own complaint about the recipe as it would be given; writes nothing that stays."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{recipe.name}.yaml"
+        path.write_text(dump(native(recipe, run, prepared)))
+        complaint = check([path]).get(str(path))
+    if complaint:
+        raise UserError(f"recipes/{recipe.name}.yaml: {complaint}")
 
 
 def train(run: Run, recipe: Recipe, gpus: int | None, lock: int) -> None:

@@ -6,7 +6,7 @@ import math
 import sys
 from typing import Any
 
-from trainers import data_keys
+from trainers import data_keys, llamafactory, runs
 from trainers.prepare import prepare, renderer_for, sources
 from trainers.provide import provide_datasets, report_rows, tokenizer_of, with_dataset, without_empty_evaluation
 from trainers.recipe import Recipe, load
@@ -64,6 +64,7 @@ def preview(name: str, overrides: dict[str, Any], dataset: str | None, examples:
     provide_datasets(recipe)
     recipe = without_empty_evaluation(recipe)
     prepared = prepare(recipe)
+    llamafactory.refuse_unacceptable(recipe, runs.run_for(name, "llamafactory"), prepared)
     renderer = renderer_for(recipe)
     color = sys.stdout.isatty()
     shown = 0

@@ -126,8 +126,8 @@ def start_over(run: Run, root: Path = RUNS) -> Path | None:
     return old
 
 
-def freeze(run: Run, recipe: Recipe, decided_by: dict[str, Any]) -> bool:
-    """Write the frozen recipe, or compare with the one there; whether it was written now.
+def freeze(run: Run, recipe: Recipe, decided_by: dict[str, Any]) -> None:
+    """Write the frozen recipe, or compare with the one there.
 
     ``decided_by``: what besides the recipe decides the run: the rows' hash, the run it starts from, the number of devices.
     Raises UserError with the difference when they disagree.
@@ -135,7 +135,7 @@ def freeze(run: Run, recipe: Recipe, decided_by: dict[str, Any]) -> bool:
     keys = {**recipe.keys, **decided_by}
     if run.recipe.is_file():
         refuse_if_changed(run, keys)
-        return False
+        return
     if run.train.exists() and any(run.train.iterdir()):
         raise UserError(
             f"{run.train} holds files of a run that was not started by make (no {run.recipe.name} beside it); "
@@ -143,7 +143,6 @@ def freeze(run: Run, recipe: Recipe, decided_by: dict[str, Any]) -> bool:
         )
     head = f"# frozen by make {recipe.name}" + (f"; SET: {recipe.overrides}" if recipe.overrides else "") + "\n"
     atomic_write(run.recipe, head + dump(keys))
-    return True
 
 
 def refuse_if_changed(run: Run, keys: dict[str, Any]) -> None:

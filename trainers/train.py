@@ -14,7 +14,7 @@ from trainers import llamafactory, runs
 from trainers.manifest import describe, devices
 from trainers.prepare import Prepared, prepare
 from trainers.provide import make_stand_in, provide_datasets, report_rows, say, with_dataset, without_empty_evaluation
-from trainers.recipe import Recipe, load, read_yaml
+from trainers.recipe import Recipe, differences, load, read_yaml
 
 BACKENDS = ("llamafactory",)
 
@@ -87,10 +87,16 @@ def train(name: str, options: Options) -> dict[str, Any]:
     recipe = without_empty_evaluation(recipe)
     prepared = prepare(recipe)
     report_rows(recipe, prepared)
+    decided_by = {"data_hash": prepared.data_hash, "devices": devices(options.gpus)}
+    if parent:
+        decided_by["starts_from"] = f"{parent['recipe']} of {parent['finished']}"
+    if options.fresh or not run.recipe.is_file() or differences(read_yaml(run.recipe), {**recipe.keys, **decided_by}):
+        # a misspelt key is called that, before anything is renamed or compared
+        llamafactory.refuse_unacceptable(recipe, run, prepared)
     with runs.hold(run) as lock:
         if options.fresh and (old := runs.start_over(run)):
             say(f"FRESH: the old run is now {old}")
-        return _train(run, recipe, options, prepared, parent, lock, started)
+        return _train(run, recipe, options, prepared, decided_by, parent, lock, started)
 
 
 def _train(
@@ -98,15 +104,13 @@ def _train(
     recipe: Recipe,
     options: Options,
     prepared: Prepared,
+    decided_by: dict[str, Any],
     parent: dict[str, Any] | None,
     lock: int,
     started: float,
 ) -> dict[str, Any]:
     name = recipe.name
-    decided_by = {"data_hash": prepared.data_hash, "devices": devices(options.gpus)}
-    if parent:
-        decided_by["starts_from"] = f"{parent['recipe']} of {parent['finished']}"
-    frozen_now = runs.freeze(run, recipe, decided_by)
+    runs.freeze(run, recipe, decided_by)
     manifest = run.read_manifest()
     if manifest:
         say(
@@ -114,10 +118,6 @@ def _train(
         )
         return manifest
     llamafactory.write_native(recipe, run, prepared)
-    if complaint := llamafactory.check([run.native]).get(str(run.native)):
-        if frozen_now:
-            run.recipe.unlink()  # nothing was trained: a mended recipe must not be refused as changed
-        raise UserError(f"recipes/{name}.yaml: {complaint}")
     if not finished(run):
         clear_for_resume(run)
         llamafactory.train(run, recipe, options.gpus, lock)
