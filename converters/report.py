@@ -44,6 +44,8 @@ def lines(result: Result) -> list[str]:
 def _remarks(result: Result) -> list[str]:
     manifest = result.manifest
     text = []
+    if replaced := manifest.get("replaces"):
+        text.append(f"this replaces the set made from {', '.join(replaced)}; NAME=<another> keeps both")
     if empty := [split for split, count in manifest["splits"].items() if not count]:
         text.append(f"{', '.join(empty)}: 0 rows; other shares with SPLITS=train:0.8,val:0.1,test:0.1")
     if manifest["published_splits"]:

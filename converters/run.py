@@ -108,11 +108,14 @@ def convert(request: Request) -> Result:
         refuse_foreign(out, [item.entry.path for item in found if item.entry.path])
         # test and val first: a row published twice stays on the side that is not trained on, and only their groups are held
         found.sort(key=lambda item: {"test": 0, "val": 1, "train": 2, None: 3}[item.entry.split])
+        earlier = _inputs_of(out)
         try:
             with atomic_folder(out) as folder:
                 with Writer(folder) as writer:
                     _encode_all(request, found, encoders, writer, thresholds(shares))
                 manifest = _manifest(request, found, skipped, writer, name, shares)
+                if earlier and earlier != [entry["path"] for entry in manifest["inputs"]]:
+                    manifest["replaces"] = earlier
                 if request.format != "messages" and manifest["kept"]:
                     exports.export(folder, request.format, kind)
                 manifest["outputs"] = _sizes(folder)
@@ -254,6 +257,14 @@ def _manifest(
 def _sizes(folder: Path) -> dict[str, int]:
     """Every file of the result with its bytes; whoever reads one hashes it anyway (`trainers/prepare.py`)."""
     return {str(file.relative_to(folder)): file.stat().st_size for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+def _inputs_of(out: Path) -> list[str]:
+    """What the set in this folder was made from; empty where there is none."""
+    try:
+        return [entry["path"] for entry in orjson.loads((out / "manifest.json").read_bytes())["inputs"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def _holds_rows(out: Path) -> bool:

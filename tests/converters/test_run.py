@@ -304,3 +304,16 @@ def test_a_csv_without_a_header_shows_no_text(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         run(tmp_path, "huatuo", path)
     assert "头痛" not in str(caught.value) and "2 columns without names" in str(caught.value)
+
+
+def test_replacing_a_set_made_from_another_file_is_said(tmp_path: Path) -> None:
+    from converters.report import lines
+
+    first = jsonl(tmp_path / "first.jsonl", [lite(number) for number in range(9)])
+    second = jsonl(tmp_path / "second.jsonl", [lite(number) for number in range(9)])
+    run(tmp_path, "huatuo", first)
+    assert not any("this replaces" in line for line in lines(run(tmp_path, "huatuo", first)))
+    assert any(
+        "this replaces the set made from" in line and "first.jsonl" in line
+        for line in lines(run(tmp_path, "huatuo", second))
+    )
